@@ -1,0 +1,44 @@
+"""What one evaluation found: plain, typed data that agents, memory and tables read."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+FailureKind = Literal["out_of_memory", "not_finite", "time_limit", "disk_full", "crashed"]
+
+
+class Failure(BaseModel):
+    """Why an evaluation gave no loss. Agents see it like any other result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: FailureKind
+    message: str
+
+
+class Measurement(BaseModel):
+    """Figures of one model at one fidelity.
+
+    `loss` is the mean validation cross-entropy in nats per token and `perplexity` its exponential; `latency_ms` is the
+    median time to decode one token at batch size 1 with the key/value cache; `tokens` counts training tokens, warm-up
+    included; `seconds` is wall-clock time of the whole evaluation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fidelity: str
+    parameters: int
+    loss: float | None = None
+    perplexity: float | None = None
+    loss_before_training: float | None = None
+    latency_ms: float | None = None
+    training_losses: tuple[float, ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    precision: str = "float32"
+    failure: Failure | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.failure is None and self.loss is not None

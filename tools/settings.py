@@ -1,0 +1,55 @@
+"""Settings of the lowest floor: the data that models are trained and measured on, the recipe of growth, the space."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class DataSettings(BaseModel):
+    """How text becomes blocks of tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    block_length: int = Field(256, ge=8, description="tokens in one training or validation block")
+    training_tokens: int = Field(2_000_000, ge=1, description="prepare at most this many tokens for training")
+    validation_tokens: int = Field(8192, ge=1, description="tokens of every measurement, rounded down to whole blocks")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the documents that only validation sees")
+    text_field: str = Field("text", description="name of the text column in jsonl, parquet and hub data sets")
+    split: str = Field("train", description="split of a hub data set")
+
+
+class Recipe(BaseModel):
+    """How a candidate is grown: warm-up of the source with statistics, one cut with repair, training of the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    warmup_steps: int = Field(
+        12, ge=1, description="optimiser steps on the uncut source, shared by all trials; statistics come from them"
+    )
+    training_steps: int = Field(24, ge=0, description="optimiser steps after the cut")
+    batch_size: int = Field(4, ge=1, description="blocks per optimiser step")
+    micro_batch_size: int = Field(4, ge=1, description="blocks per backward pass; saliency is read after each")
+    learning_rate: float = Field(1e-4, gt=0, description="peak of AdamW's cosine, which ends at a tenth of it")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
+    gradient_clipping: float = Field(1.0, gt=0, description="largest gradient norm")
+    saliency: Literal["first", "second"] = Field(
+        "first", description="first: |dL/dgate|; second: half its square (diagonal Fisher); both per micro-batch"
+    )
+    second_order_update: bool = Field(True, description="repair down_proj and o_proj for the inputs they lose")
+    damping: float = Field(0.01, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
+    precision: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="compute type over float32 weights; auto: bfloat16 where the processor has it"
+    )
+    time_limit_seconds: float = Field(3600.0, gt=0, description="an evaluation that takes longer is a failure")
+
+
+class SpaceSettings(BaseModel):
+    """What may vary: the band of sizes, and the steps of the widths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_parameters: int = Field(ge=1)
+    min_parameters: int = Field(0, ge=0)
+    ffn_multiple: int = Field(64, ge=1, description="intermediate sizes are multiples of this")
+    hidden_multiple: int = Field(32, ge=1, description="hidden sizes are multiples of this")
+    uniform: bool = Field(False, description="all layers alike, as in the EfficientLLM paper")
