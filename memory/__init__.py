@@ -1,0 +1,70 @@
+"""What a search remembers: records, the vector store, and what is retrieved from them.
+
+Names are loaded when they are first used, so that `import memory` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memory.rebuild import index_prompts, index_trials, open_vectors, rebuild_vectors, reconcile_vectors
+    from memory.records import Records
+    from memory.retrieval import (
+        RetrievedDesign,
+        RetrievedLesson,
+        best,
+        nearest_designs,
+        related_lessons,
+        sample_best,
+    )
+    from memory.tables import Call, Evaluation, FinishedTrialError, Prompt, Proposal, Run, Trial
+    from memory.vectors import Neighbour, Passage, VectorStore
+    from memory.views import TrialView
+
+__all__ = [
+    "Call",
+    "Evaluation",
+    "FinishedTrialError",
+    "Neighbour",
+    "Passage",
+    "Prompt",
+    "Proposal",
+    "Records",
+    "RetrievedDesign",
+    "RetrievedLesson",
+    "Run",
+    "Trial",
+    "TrialView",
+    "VectorStore",
+    "best",
+    "index_prompts",
+    "index_trials",
+    "nearest_designs",
+    "open_vectors",
+    "rebuild_vectors",
+    "reconcile_vectors",
+    "related_lessons",
+    "sample_best",
+]
+
+_NAMES = {
+    "rebuild": "index_prompts index_trials open_vectors rebuild_vectors reconcile_vectors",
+    "records": "Records",
+    "retrieval": "RetrievedDesign RetrievedLesson best nearest_designs related_lessons sample_best",
+    "tables": "Call Evaluation FinishedTrialError Prompt Proposal Run Trial",
+    "vectors": "Neighbour Passage VectorStore",
+    "views": "TrialView",
+}
+_HOMES = {name: f"memory.{module}" for module, names in _NAMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'memory' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

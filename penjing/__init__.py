@@ -1,0 +1,60 @@
+"""Penjing grows large language models into compact ones, by training and pruning at the same time.
+
+    from penjing import SearchConfig, SearchSession
+
+    session = SearchSession.start(SearchConfig(max_parameters=115_000_000, trials=6))
+    for event in session.stream():
+        print(event)
+    session.export(session.best(), "out/")
+
+Names are loaded when they are first used, so that `import penjing` is quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graph.config import SearchConfig
+    from graph.events import AnyEvent
+    from graph.session import SearchSession
+    from memory.views import TrialView as Trial
+    from prompts.library import PromptError
+    from tools.architecture import Architecture
+    from tools.errors import InputError
+    from tools.measurement import Measurement
+
+__all__ = [
+    "AnyEvent",
+    "Architecture",
+    "InputError",
+    "Measurement",
+    "PromptError",
+    "SearchConfig",
+    "SearchSession",
+    "Trial",
+]
+
+_HOMES = {
+    "AnyEvent": ("graph.events", "AnyEvent"),
+    "Architecture": ("tools.architecture", "Architecture"),
+    "InputError": ("tools.errors", "InputError"),
+    "Measurement": ("tools.measurement", "Measurement"),
+    "PromptError": ("prompts.library", "PromptError"),
+    "SearchConfig": ("graph.config", "SearchConfig"),
+    "SearchSession": ("graph.session", "SearchSession"),
+    "Trial": ("memory.views", "TrialView"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'penjing' has no attribute {name!r}")
+    module, attribute = _HOMES[name]
+    from penjing.surroundings import require_own_folders
+
+    require_own_folders()
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return __all__

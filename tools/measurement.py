@@ -1,6 +1,7 @@
 """What one evaluation found: plain, typed data that agents, memory and tables read."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +39,11 @@ class Measurement(BaseModel):
     peak_memory_mb: float = 0.0
     precision: str = "float32"
     failure: Failure | None = None
+
+    @classmethod
+    def of_loss(cls, loss: float, **figures: Any) -> "Measurement":
+        """A successful measurement; the perplexity follows from the loss."""
+        return cls(loss=loss, perplexity=math.exp(min(loss, 700.0)), **figures)
 
     @property
     def succeeded(self) -> bool:

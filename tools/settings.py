@@ -33,23 +33,28 @@ class Recipe(BaseModel):
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
     gradient_clipping: float = Field(1.0, gt=0, description="largest gradient norm")
     saliency: Literal["first", "second"] = Field(
-        "first", description="first: |dL/dgate|; second: half its square (diagonal Fisher); both per micro-batch"
+        "second", description="first: |dL/dgate|; second: half its square (diagonal Fisher); both per micro-batch"
     )
     second_order_update: bool = Field(True, description="repair down_proj and o_proj for the inputs they lose")
-    damping: float = Field(0.01, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
+    damping: float = Field(0.3, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="compute type over float32 weights; auto: bfloat16 where the processor has it"
     )
     time_limit_seconds: float = Field(3600.0, gt=0, description="an evaluation that takes longer is a failure")
 
 
-class SpaceSettings(BaseModel):
-    """What may vary: the band of sizes, and the steps of the widths."""
+class WidthSettings(BaseModel):
+    """In which steps widths may vary."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_parameters: int = Field(ge=1)
-    min_parameters: int = Field(0, ge=0)
     ffn_multiple: int = Field(64, ge=1, description="intermediate sizes are multiples of this")
     hidden_multiple: int = Field(32, ge=1, description="hidden sizes are multiples of this")
     uniform: bool = Field(False, description="all layers alike, as in the EfficientLLM paper")
+
+
+class SpaceSettings(WidthSettings):
+    """What may vary: the band of sizes, and the steps of the widths."""
+
+    max_parameters: int = Field(ge=1)
+    min_parameters: int = Field(0, ge=0)

@@ -1,0 +1,92 @@
+"""From what the chat libraries return to an `Answer`."""
+
+import json
+import time
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from agents.chat_answers import Answer, read_answer
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from openai.types.chat import ChatCompletion
+
+_FILTERED = "The answer was withheld by the endpoint's content filter. Word it differently."
+
+
+def answer_of_message(message: "BaseMessage", schema: type[BaseModel], model: str, started: float) -> Answer:
+    """The answer in a LangChain message: the arguments of a tool call where there is one, else the text.
+
+    Args:
+        started: `time.monotonic()` when the question was sent.
+    """
+    calls = getattr(message, "tool_calls", [])
+    broken_calls = getattr(message, "invalid_tool_calls", [])
+    if calls:
+        text = json.dumps(calls[0]["args"])
+    elif broken_calls:
+        text = broken_calls[0]["args"] or ""
+    else:
+        text = str(message.text)
+    usage = getattr(message, "usage_metadata", None) or {}
+    return _answer(
+        text,
+        schema,
+        model,
+        started,
+        # OpenAI, Anthropic and Google in turn.
+        finish=message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason"),
+        refusal=message.additional_kwargs.get("refusal"),
+        tokens=(
+            usage.get("input_tokens", 0),
+            usage.get("output_tokens", 0),
+            usage.get("input_token_details", {}).get("cache_read", 0) or 0,
+        ),
+    )
+
+
+def answer_of_completion(completion: "ChatCompletion", schema: type[BaseModel], model: str, started: float) -> Answer:
+    """The answer in openai's own type, which comes with its errors about cut off and filtered answers."""
+    choice, usage = completion.choices[0], completion.usage
+    details = usage.prompt_tokens_details if usage is not None else None
+    return _answer(
+        choice.message.content or "",
+        schema,
+        model,
+        started,
+        finish=choice.finish_reason,
+        refusal=choice.message.refusal,
+        tokens=(
+            usage.prompt_tokens if usage is not None else 0,
+            usage.completion_tokens if usage is not None else 0,
+            (details.cached_tokens or 0) if details is not None else 0,
+        ),
+    )
+
+
+def _answer(
+    text: str,
+    schema: type[BaseModel],
+    model: str,
+    started: float,
+    *,
+    finish: str | None,
+    refusal: str | None,
+    tokens: tuple[int, int, int],
+) -> Answer:
+    parsed, error = read_answer(text, schema, cut_off=(finish or "").lower() in ("length", "max_tokens"))
+    if parsed is None and refusal:
+        text, error = text or refusal, f"The model refused to answer: {refusal}"
+    elif parsed is None and finish == "content_filter":
+        error = _FILTERED
+    return Answer(
+        raw=text,
+        parsed=parsed,
+        error=error,
+        model=model,
+        input_tokens=tokens[0],
+        output_tokens=tokens[1],
+        cached_tokens=tokens[2],
+        seconds=time.monotonic() - started,
+    )

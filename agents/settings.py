@@ -1,0 +1,32 @@
+"""Settings of the chat model that the agents speak to."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LOCAL = "local"
+
+
+class ChatSettings(BaseModel):
+    """Which chat model answers, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chat_model: str = Field(
+        LOCAL,
+        description="local: the embedded model; openai:NAME: any OpenAI-compatible endpoint (OPENAI_API_KEY, "
+        "OPENAI_BASE_URL); PROVIDER:NAME: any LangChain provider whose package is installed",
+    )
+    temperature: float = Field(0.7, ge=0, le=2, description="sampling temperature, where the model takes one")
+    max_tokens: int = Field(512, ge=1, description="longest answer, in tokens")
+    timeout_seconds: float = Field(120.0, gt=0, description="longest wait for one attempt")
+    max_retries: int = Field(3, ge=0, description="further attempts after 429, 5xx, timeouts and cut connections")
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the sampling, where the model takes one")
+
+    @field_validator("chat_model")
+    @classmethod
+    def _names_a_provider(cls, value: str) -> str:
+        provider, _, name = value.partition(":")
+        if value != LOCAL and not (provider and name):
+            raise ValueError(
+                f"chat_model is {LOCAL!r} or PROVIDER:NAME; did you mean {'openai:' + value.strip(':')!r}?"
+            )
+        return value

@@ -1,0 +1,99 @@
+"""All settings of a search: one model, composed of what each floor defines for itself.
+
+Read from, later ones winning: defaults, a YAML file, environment variables PENJING_*, and arguments.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agents.settings import ChatSettings
+from tools.settings import DataSettings, Recipe, WidthSettings
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
+_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+# These change where things are kept or how they are computed, not what comes out.
+_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name"}
+
+
+def parse_size(value: Any) -> Any:
+    """A number of parameters from `115M`, `1.1B`, `900k` or plain digits; other values pass through."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip().replace("_", "").replace(",", ""))
+    if match is None:
+        raise ValueError("a size is written like 115M, 1.1B or 900000")
+    return round(float(match[1]) * _FACTORS[match[2].lower()])
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
+
+
+class SearchConfig(ChatSettings, BaseSettings):
+    """What to search and how. `max_parameters` defaults to 85 % of the source's size."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="PENJING_", env_nested_delimiter="__", validate_default=True
+    )
+
+    name: str = Field("", description="a name of your own for the run")
+    source: str = Field("smollm2-135m", description="model to prune: embedded name, directory or hub name")
+    corpus: str = Field("python-docs", description="text to train on: embedded name, file, directory or hub data set")
+    max_parameters: Size | None = Field(None, description="largest allowed design, like 115M; default 85 % of source")
+    min_parameters: Size | None = Field(None, description="smallest allowed design; default 97 % of max_parameters")
+    trials: int = Field(24, ge=1, description="designs to grow and measure; the first is the saliency-greedy one")
+    self_evolution: int | None = Field(
+        None, ge=0, description="turns of self-evolution (lambda); default 60 %; the rest is knowledge distillation"
+    )
+    top_k: int = Field(10, ge=1, description="knowledge distillation samples from this many best designs (k)")
+    sample_size: int = Field(4, ge=1, description="designs shown to the distiller (xi)")
+    accept: Literal["always", "not_worse"] = Field(
+        "not_worse", description="when a child of self-evolution becomes the current architecture"
+    )
+    repairs: int = Field(2, ge=0, description="how often an illegal proposal goes back to its author")
+    patience: int = Field(3, ge=1, description="turns without a usable design before the other stage takes over")
+    parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
+    recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
+    data: DataSettings = DataSettings()
+    recipe: Recipe = Recipe()
+    space: WidthSettings = WidthSettings()
+    workers: Literal["processes", "local"] = Field("processes", description="a subprocess for each candidate, or none")
+    keep_models: int = Field(3, ge=1, description="trained weights are kept for this many best trials and trial 0")
+    prompt_dir: Path | None = Field(None, description="folder with your own prompt templates")
+    home: Path = Field(
+        default_factory=lambda: user_data_path("penjing"), description="where runs, records and vectors are kept"
+    )
+    cache: Path = Field(
+        default_factory=lambda: user_cache_path("penjing"), description="where converted models and surveys are kept"
+    )
+
+    @field_validator("home", "cache", "prompt_dir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else value.expanduser().absolute()
+
+    @property
+    def stages(self) -> tuple[int, int]:
+        """Turns of self-evolution and of knowledge distillation (lambda, gamma)."""
+        turns = self.trials - 1
+        evolution = round(0.6 * turns) if self.self_evolution is None else min(self.self_evolution, turns)
+        return evolution, turns - evolution
+
+    def chat_settings(self) -> ChatSettings:
+        """The part of the settings that the agents' floor knows."""
+        return ChatSettings(**{name: getattr(self, name) for name in ChatSettings.model_fields})
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide results, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=_WITHOUT_EFFECT)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for configurations that give the same search."""
+        return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""What the nodes work with: opened once for a run, never checkpointed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from agents.chat_answers import Answer, read_answer
+from agents.chat_models import ChatModel
+from agents.conversation import Question
+from agents.distiller import Distiller
+from agents.evolver import Evolver
+from agents.proposers import GreedyProposer, Proposer
+from agents.schemas import AnswerSchemas
+from graph.config import SearchConfig
+from graph.events import AnyEvent
+from graph.folder import Home, RunFolder
+from graph.state import Stage
+from memory.records import Records
+from memory.tables import Call
+from memory.vectors import VectorStore
+from memory.views import TrialView
+from prompts.library import PromptLibrary
+from tools.architecture import Architecture
+from tools.pruning.saliency import Saliency
+from tools.requests import Survey, TrialRequest
+from tools.settings import SpaceSettings
+from tools.spaces import PrunedLMSpace
+from tools.workers import Workers
+
+SALIENCY_FILE = "saliency.safetensors"
+
+
+@dataclass
+class RunContext:
+    """What work on a recorded run needs: its settings, records, files and workers."""
+
+    run_id: str
+    config: SearchConfig
+    records: Records
+    workers: Workers
+    emit: Callable[[AnyEvent], None]
+
+    @property
+    def home(self) -> Home:
+        return Home(self.config.home)
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.home.run(self.run_id)
+
+    @cached_property
+    def survey(self) -> Survey:
+        """The survey of the source; the survey node wrote it down."""
+        return Survey.model_validate_json(self.folder.survey.read_text())
+
+    @cached_property
+    def space(self) -> PrunedLMSpace:
+        """The search space of this run."""
+        source = self.survey.architecture
+        saliency = Saliency.load(self.survey.folder / SALIENCY_FILE)
+        return PrunedLMSpace(source, saliency, space_settings(self.config, source))
+
+    def trial_request(self, design: Architecture) -> TrialRequest:
+        """The request to grow `design`, its files kept under its evaluation key."""
+        config = self.config
+        request = TrialRequest(
+            survey=self.survey, design=design, recipe=config.recipe, seed=config.seed, folder=config.home
+        )
+        return request.model_copy(update={"folder": self.home.evaluation(request.key)})
+
+    def finished_trials(self) -> list[TrialView]:
+        """All trials of the run that have a result."""
+        return [trial for trial in self.records.trials(self.run_id) if trial.measurement is not None]
+
+
+@dataclass
+class SearchContext(RunContext):
+    """What the nodes work with besides: the agents and their memory."""
+
+    vectors: VectorStore
+    prompts: PromptLibrary
+    chat: ChatModel | None
+    proposers: dict[Stage, Proposer] = field(default_factory=dict)
+
+    def proposer(self, stage: Stage) -> Proposer:
+        """Whose turn it is in `stage`."""
+        if stage == "greedy":
+            return GreedyProposer()
+        if not self.proposers:
+            schemas, config = AnswerSchemas(self.space), self.config
+            evolver = Evolver(self.ask, self.prompts, schemas, config.source)
+            sizes = (config.top_k, config.sample_size)
+            distiller = Distiller(self.ask, self.prompts, schemas, config.source, *sizes)
+            self.proposers |= {"self_evolution": evolver, "knowledge_distillation": distiller}
+        return self.proposers[stage]
+
+    def turn_seed(self, turn: int) -> int:
+        """The seed of one turn, different for each."""
+        return (self.config.seed * 100_003 + turn) % 2**31
+
+    async def ask(self, question: Question) -> Answer:
+        """Ask the chat model and record the call; what was asked before in this turn is answered from the record."""
+        messages = [{"role": role, "content": text} for role, text in question.messages]
+        schema = question.schema.__name__
+        for call in self.records.calls(self.run_id):
+            if call.turn == question.turn and call.messages == messages and call.schema_name == schema:
+                return _answer_of(call, question)
+        if self.chat is None:
+            raise ValueError("this search was opened without a chat model")
+        self.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
+        metadata = {"run": self.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
+        seed = self.turn_seed(question.turn)
+        answer = await self.chat.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+        self.records.add_call(
+            Call(
+                run_id=self.run_id,
+                turn=question.turn,
+                agent=question.agent,
+                prompt_hash=question.prompt.hash,
+                model=answer.model,
+                messages=messages,
+                answer=answer.raw,
+                schema_name=schema,
+                temperature=self.config.temperature,
+                input_tokens=answer.input_tokens,
+                output_tokens=answer.output_tokens,
+                seconds=answer.seconds,
+                error=answer.error,
+            )
+        )
+        return answer
+
+
+def _answer_of(call: Call, question: Question) -> Answer:
+    parsed, error = read_answer(call.answer, question.schema)
+    return Answer(
+        raw=call.answer,
+        parsed=parsed,
+        error=error,
+        model=call.model,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        seconds=call.seconds,
+    )
+
+
+def space_settings(config: SearchConfig, source: Architecture) -> SpaceSettings:
+    """The band of sizes and the steps of the widths for one source."""
+    largest = config.max_parameters or round(0.85 * source.parameters)
+    smallest = round(0.97 * largest) if config.min_parameters is None else config.min_parameters
+    return SpaceSettings(**config.space.model_dump(), max_parameters=largest, min_parameters=min(smallest, largest))

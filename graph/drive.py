@@ -1,0 +1,84 @@
+"""Running the state machine to its end, from the start or from its last checkpoint."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+import aiosqlite
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from agents.chat_models import open_chat_model
+from graph.builder import make_graph
+from graph.config import SearchConfig
+from graph.context import SearchContext
+from graph.events import AnyEvent
+from graph.folder import Home
+from graph.nodes.survey import take_survey
+from graph.state import SearchState
+from memory.rebuild import open_vectors
+from memory.records import Records
+from prompts.library import PromptLibrary
+from tools.workers import make_workers
+
+if TYPE_CHECKING:
+    from graph.builder import Graph
+
+_LOCK_SECONDS = 30.0
+_MOST_STEPS = 1_000_000
+
+
+async def drive(run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None]) -> None:
+    """Open what the run needs, run the graph, close everything again, also when cancelled.
+
+    Raises InputError for bad input; the run can then be resumed once it is mended.
+    """
+    async with AsyncExitStack() as stack:
+        context = await _open(run_id, config, records, emit, stack)
+        connection = await stack.enter_async_context(
+            aiosqlite.connect(context.folder.checkpoints, timeout=_LOCK_SECONDS)
+        )
+        graph = make_graph(AsyncSqliteSaver(connection))
+        thread: RunnableConfig = {"configurable": {"thread_id": run_id}, "recursion_limit": _MOST_STEPS}
+        snapshot = await graph.aget_state(thread)
+        if snapshot.values and context.folder.survey.is_file() and not context.survey.folder.is_dir():
+            # The cache was cleared while the run was stopped.
+            await take_survey(context)
+            del context.survey
+        start = None if snapshot.values or snapshot.next else SearchState()
+        await _run(graph, start, thread, context)
+
+
+async def _run(graph: "Graph", start: SearchState | None, thread: RunnableConfig, context: SearchContext) -> None:
+    # durability="sync": a finished step is on disk before the next begins. No max_concurrency: with it LangGraph
+    # holds back the writes of finished branches until the last one has started; `parallel` bounds the fan-out.
+    stream = graph.astream(start, thread, context=context, stream_mode="updates", durability="sync")
+    async for _ in stream:
+        pass
+
+
+async def _open(
+    run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None], stack: AsyncExitStack
+) -> SearchContext:
+    home = Home(config.home)
+    folder = home.run(run_id)
+    prompts = PromptLibrary(config.prompt_dir)
+    chat = None
+    if config.trials > 1:
+        chat = stack.enter_context(open_chat_model(config.chat_settings(), log_dir=folder.logs))
+    vectors = open_vectors(home.vectors, folder.private_vectors, records)
+    stack.callback(vectors.close)
+    context = SearchContext(
+        run_id=run_id,
+        config=config,
+        records=records,
+        vectors=vectors,
+        workers=make_workers(config.workers, folder.logs),
+        prompts=prompts,
+        chat=chat,
+        emit=emit,
+    )
+    if chat is not None:
+        await asyncio.to_thread(chat.check)
+    return context

@@ -1,0 +1,131 @@
+"""What a search says while it runs: typed events, each readable when printed."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Event(BaseModel):
+    """Base of all events; `kind` tells them apart in JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+
+
+class StageEvent(Event):
+    """Another part of the search begins."""
+
+    kind: Literal["stage"] = "stage"
+    stage: str
+    message: str
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ProgressEvent(Event):
+    """Inside long work: `done` of `total` in a phase of the survey (trial None) or of a trial."""
+
+    kind: Literal["progress"] = "progress"
+    trial: int | None
+    phase: str
+    done: int
+    total: int
+    loss: float | None = None
+
+    def __str__(self) -> str:
+        where = "survey" if self.trial is None else f"trial {self.trial}"
+        loss = "" if self.loss is None else f", loss {self.loss:.4f}"
+        return f"{where}: {self.phase} {self.done}/{self.total}{loss}"
+
+
+class SurveyEvent(Event):
+    """The source was measured."""
+
+    kind: Literal["survey"] = "survey"
+    parameters: int
+    loss: float
+    latency_ms: float
+    compute: str
+    budget: int
+
+    def __str__(self) -> str:
+        return (
+            f"source: {self.parameters:,} parameters, loss {self.loss:.4f}, {self.latency_ms:.1f} ms per token; "
+            f"budget {self.budget:,} parameters ({self.compute})"
+        )
+
+
+class ProposalEvent(Event):
+    """A proposal was checked. `trial` is None where it was sent back or rejected."""
+
+    kind: Literal["proposal"] = "proposal"
+    turn: int
+    attempt: int
+    stage: str
+    proposer: str
+    outcome: str
+    trial: int | None
+    design: str
+    problems: tuple[str, ...]
+    rationale: tuple[str, ...]
+
+    def __str__(self) -> str:
+        head = f"turn {self.turn}: {self.proposer}, {self.outcome}"
+        if self.trial is None:
+            return f"{head}: {' '.join(self.problems)}"
+        return f"{head}, trial {self.trial}: {self.design}"
+
+
+class EvaluationEvent(Event):
+    """A trial has its measurement; `best_loss` is the lowest so far."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    trial: int
+    stage: str
+    parameters: int
+    loss: float | None
+    latency_ms: float | None
+    seconds: float
+    cached: bool
+    failure: str | None
+    best_loss: float | None
+
+    def __str__(self) -> str:
+        if self.failure is not None:
+            return f"trial {self.trial} failed: {self.failure}"
+        paid = "from cache" if self.cached else f"{self.seconds:.0f} s"
+        return f"trial {self.trial}: {self.parameters:,} parameters, loss {self.loss:.4f} ({paid})"
+
+
+class BudgetEvent(Event):
+    """Trials done of those allowed, and tokens that the chat model read and wrote so far."""
+
+    kind: Literal["budget"] = "budget"
+    trials_done: int
+    trials: int
+    input_tokens: int
+    output_tokens: int
+
+    def __str__(self) -> str:
+        tokens = f"{self.input_tokens:,} tokens read, {self.output_tokens:,} written"
+        return f"{self.trials_done} of {self.trials} trials; {tokens}"
+
+
+class FinishedEvent(Event):
+    """The search is over; `export` is the folder of the best model."""
+
+    kind: Literal["finished"] = "finished"
+    best: int
+    loss: float
+    export: str
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"finished ({self.reason}): best is trial {self.best} with loss {self.loss:.4f}, exported to {self.export}"
+        )
+
+
+AnyEvent = StageEvent | ProgressEvent | SurveyEvent | ProposalEvent | EvaluationEvent | BudgetEvent | FinishedEvent

@@ -1,0 +1,35 @@
+"""Exports asked for after a run: one trial as a model directory or a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graph.config import SearchConfig
+from graph.context import RunContext
+from graph.events import AnyEvent
+from graph.folder import Home
+from graph.weights import export_trial
+from memory.records import Records
+from memory.views import TrialView
+from tools.errors import InputError
+from tools.workers import make_workers
+
+if TYPE_CHECKING:
+    from tools.export.huggingface import ExportReport
+
+
+async def export_recorded(
+    config: SearchConfig,
+    records: Records,
+    trial: TrialView,
+    destination: Path,
+    overwrite: bool,
+    emit: Callable[[AnyEvent], None],
+) -> "ExportReport":
+    """Write `trial` as a transformers directory. Raises InputError, see `SearchSession.export`."""
+    folder = Home(config.home).run(trial.run_id)
+    if not folder.survey.is_file():
+        raise InputError(f"Run {trial.run_id} has no survey yet; `penjing resume {trial.run_id}` goes on.")
+    workers = make_workers(config.workers, folder.logs)
+    context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
+    return await export_trial(context, trial, destination, overwrite)

@@ -1,0 +1,85 @@
+"""Where a run keeps its files, and the lock that lets one process work on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tools.errors import InputError
+
+
+@dataclass(frozen=True)
+class Home:
+    """The folder that all runs share: records, vectors, evaluations by key, and a folder for each run."""
+
+    path: Path
+
+    @property
+    def records(self) -> Path:
+        return self.path / "records.sqlite"
+
+    @property
+    def vectors(self) -> Path:
+        return self.path / "vectors"
+
+    def evaluation(self, key: str) -> Path:
+        """Result and weights of the evaluation with this key."""
+        return self.path / "evaluations" / key
+
+    def run(self, run_id: str) -> "RunFolder":
+        return RunFolder(self.path / "runs" / run_id)
+
+    def create(self) -> None:
+        """Make the folder. Raises InputError where it cannot be written."""
+        try:
+            (self.path / "runs").mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(
+                f"Cannot write to {self.path} ({error.strerror}); free it or set another place with --set home=DIR."
+            ) from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints.sqlite"
+
+    @property
+    def survey(self) -> Path:
+        return self.path / "survey.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def private_vectors(self) -> Path:
+        return self.path / "vectors"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "best_model"
+
+    @property
+    def picture(self) -> Path:
+        return self.path / "best_shape.png"
+
+    def lock(self) -> FileLock:
+        """Take the run for this process. Raises InputError where another one has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / "run.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                f"Run {self.path.name} is being worked on by another process; wait for it or stop it first."
+            ) from None
+        return lock

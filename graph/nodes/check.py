@@ -1,0 +1,115 @@
+"""check: code, not an LLM, says what is legal and new; the rest goes back in words, or is projected."""
+
+import random
+
+from langgraph.runtime import Runtime
+
+from agents.schemas import draft_of
+from graph.context import SearchContext
+from graph.events import ProposalEvent
+from graph.state import SearchState
+from memory.tables import Proposal
+from tools.architecture import Architecture
+
+_MOST_VARIATIONS = 1000
+
+
+async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """Give every usable proposal a trial; send illegal ones back, or project them when their repairs are used up."""
+    context = runtime.context
+    sent_back: list[int] = []
+    waiting: list[int] = []
+    for proposal_id in state["open"]:
+        proposal = context.records.proposal(proposal_id)
+        number = _decide(context, proposal)
+        if number is not None:
+            waiting.append(number)
+        elif proposal.attempt < context.config.repairs:
+            sent_back.append(proposal_id)
+        _tell(context, context.records.proposal(proposal_id), number)
+    # Those of earlier attempts in the same turn stay in the queue until all authors have answered.
+    waiting = sorted({*state.get("waiting", []), *waiting})
+    barren = state["barren"] if waiting or sent_back else state["barren"] + 1
+    return {"open": [], "sent_back": sent_back, "waiting": waiting, "barren": 0 if waiting else barren}
+
+
+def _decide(context: SearchContext, proposal: Proposal) -> int | None:
+    """The number of the trial that the proposal becomes, or None. What was found is recorded with it."""
+    assert proposal.id is not None  # noqa: S101 - a stored row has an id
+    records, space = context.records, context.space
+    if proposal.outcome in ("valid", "repaired", "projected") and proposal.architecture is not None:
+        # A killed process had come this far.
+        return records.add_trial(proposal.id, Architecture.model_validate(proposal.architecture)).number
+    last_chance = proposal.attempt >= context.config.repairs
+    if proposal.parsed is None:
+        if last_chance:
+            records.update_proposal(proposal.id, outcome="rejected")
+        return None
+    draft, base = draft_of(proposal.parsed), _base(context, proposal)
+    seen = {trial.architecture.hash: trial for trial in records.trials(context.run_id)}
+    problems, notes = space.problems(draft, base), list[str]()
+    design = space.read(draft, base) if not problems else None
+    if design is not None and (known := seen.get(design.hash)) is not None:
+        loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
+        problems = [f"it is the same design as trial {known.number}{loss}: change some layers."]
+        design = None
+    if problems and not last_chance:
+        records.update_proposal(proposal.id, problems=problems, outcome="open")
+        return None
+    outcome = "repaired" if proposal.attempt else "valid"
+    if problems:
+        design, notes = space.project(draft, base)
+        design, varied = _unseen(context, design, set(seen), proposal.turn)
+        if varied:
+            notes.append("FFN channels moved between layers, since the design was tried before")
+        outcome = "projected"
+    if design is None:
+        records.update_proposal(proposal.id, problems=problems, outcome="rejected")
+        return None
+    records.update_proposal(
+        proposal.id,
+        problems=problems,
+        notes=notes,
+        outcome=outcome,
+        architecture=design.model_dump(mode="json"),
+        forecast=space.designer.forecast(design),
+    )
+    return records.add_trial(proposal.id, design).number
+
+
+def _base(context: SearchContext, proposal: Proposal) -> Architecture:
+    """The design that keeps its shape where the draft is silent."""
+    if proposal.parent_number is None:
+        return context.space.source
+    return context.records.trial(context.run_id, proposal.parent_number).architecture
+
+
+def _unseen(
+    context: SearchContext, design: Architecture, seen: set[str], turn: int
+) -> tuple[Architecture | None, bool]:
+    """`design`, or a legal neighbour that was not tried; None where none was found."""
+    rng = random.Random(context.turn_seed(turn))  # noqa: S311 - a search needs repeatable numbers, not secret ones
+    candidate = design
+    for _ in range(_MOST_VARIATIONS):
+        if candidate.hash not in seen:
+            return candidate, candidate is not design
+        candidate = context.space.vary(candidate, rng)
+    return None, True
+
+
+def _tell(context: SearchContext, proposal: Proposal, number: int | None) -> None:
+    design = "" if proposal.architecture is None else Architecture.model_validate(proposal.architecture).describe()
+    context.emit(
+        ProposalEvent(
+            run=context.run_id,
+            turn=proposal.turn,
+            attempt=proposal.attempt,
+            stage=proposal.stage,
+            proposer=proposal.proposer,
+            outcome=proposal.outcome if number is not None or proposal.outcome == "rejected" else "sent back",
+            trial=number,
+            design=design,
+            problems=tuple(proposal.problems),
+            rationale=tuple(proposal.rationale),
+        )
+    )

@@ -1,0 +1,66 @@
+"""decide: the current architecture moves on by the stated rule, the next stage is picked, or the search ends."""
+
+from langgraph.runtime import Runtime
+
+from graph.context import SearchContext
+from graph.events import BudgetEvent, StageEvent
+from graph.state import SearchState, Stage
+from memory.retrieval import best
+from memory.views import TrialView
+
+
+async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """Pick what comes next from the records and the state alone."""
+    context = runtime.context
+    trials = context.finished_trials()
+    calls = context.records.calls(context.run_id)
+    context.emit(
+        BudgetEvent(
+            run=context.run_id,
+            trials_done=len(trials),
+            trials=context.config.trials,
+            input_tokens=sum(call.input_tokens for call in calls),
+            output_tokens=sum(call.output_tokens for call in calls),
+        )
+    )
+    parent = _next_parent(context, state, {trial.number: trial for trial in trials})
+    update: SearchState = {"waiting": [], "parent": parent}
+    patience = context.config.patience
+    if len(trials) >= context.config.trials:
+        return {**update, "stop": "all trials done"}
+    if parent is None:
+        return {**update, "stop": "the first design could not be grown"}
+    if state["barren"] >= 2 * patience:
+        return {**update, "stop": f"no usable design in {state['barren']} turns"}
+    stage = _stage(context, len(trials))
+    if state["barren"] >= patience:
+        stage = "knowledge_distillation" if stage == "self_evolution" else "self_evolution"
+        message = f"no usable design in {state['barren']} turns: {stage.replace('_', ' ')} takes over"
+        context.emit(StageEvent(run=context.run_id, stage=stage, message=message))
+    return {**update, "stage": stage}
+
+
+def _stage(context: SearchContext, trials_done: int) -> Stage:
+    """Self-evolution for the first lambda designs after trial 0, then knowledge distillation."""
+    evolution, _ = context.config.stages
+    return "self_evolution" if trials_done - 1 < evolution else "knowledge_distillation"
+
+
+def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, TrialView]) -> int | None:
+    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution."""
+    current = state.get("parent")
+    for number in state.get("waiting", []):
+        child = trials.get(number)
+        if child is None or child.loss is None:
+            continue
+        if current is None:
+            current = number
+        elif child.stage == "self_evolution":
+            parent_loss = trials[current].loss
+            better = parent_loss is None or child.loss <= parent_loss
+            current = number if better or context.config.accept == "always" else current
+    if current is None:
+        # Trial 0 failed: any design that was grown can be the first parent.
+        leaders = best(trials.values(), 1)
+        current = leaders[0].number if leaders else None
+    return current

@@ -1,0 +1,60 @@
+"""finish: the best design is exported, and the run gets its final table."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from langgraph.runtime import Runtime
+
+from graph.context import SearchContext
+from graph.events import FinishedEvent, StageEvent
+from graph.report import result_table
+from graph.state import SearchState
+from graph.weights import export_trial
+from memory.retrieval import best
+from tools.errors import InputError
+
+
+async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """Raises InputError where no design was grown at all."""
+    context = runtime.context
+    leaders = best(context.finished_trials(), 1)
+    if not leaders:
+        failed = context.finished_trials()
+        reason = failed[0].measurement.failure if failed and failed[0].measurement else None
+        why = f" ({reason.message})" if reason else ""
+        raise InputError(f"No design could be grown{why}; see {context.folder.logs}.")
+    winner = leaders[0]
+    context.emit(StageEvent(run=context.run_id, stage="finish", message="exporting the best model"))
+    report = await export_trial(context, winner, context.folder.export, overwrite=True)
+    table = result_table(context.survey, context.finished_trials())
+    await asyncio.to_thread(_draw, context, winner.number)
+    context.records.update_run(
+        context.run_id,
+        status="finished",
+        message=state["stop"],
+        finished_at=datetime.now(UTC),
+        result={
+            "best": winner.number,
+            "table": [row.model_dump() for row in table],
+            "export": str(context.folder.export),
+            "picture": str(context.folder.picture),
+            "exported_parameters": report.file_parameters,
+        },
+    )
+    context.emit(
+        FinishedEvent(
+            run=context.run_id,
+            best=winner.number,
+            loss=winner.loss or 0.0,
+            export=str(context.folder.export),
+            reason=state["stop"],
+        )
+    )
+    return {}
+
+
+def _draw(context: SearchContext, number: int) -> None:
+    from graph.picture import draw_search
+
+    trials = context.finished_trials()
+    draw_search(context.survey.architecture, context.survey.measurement, trials, number, context.folder.picture)

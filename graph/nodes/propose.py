@@ -1,0 +1,120 @@
+"""propose: ask whoever's stage it is for designs, or again for those that the checker sent back."""
+
+from langgraph.runtime import Runtime
+
+from agents.proposers import Proposed, Rejection, Situation
+from graph.context import SearchContext
+from graph.events import StageEvent
+from graph.state import SearchState, Stage
+from memory.retrieval import RetrievedDesign, RetrievedLesson, nearest_designs, related_lessons
+from memory.tables import Proposal
+from memory.views import TrialView
+
+_WORDS = {
+    "greedy": "cutting by saliency",
+    "self_evolution": "self-evolution: writing strategies and a refined design",
+    "knowledge_distillation": "knowledge distillation: mining the best designs",
+}
+
+
+async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """Record one proposal for each open place. A proposal that a killed process had recorded is not asked for again."""
+    context, stage = runtime.context, state["stage"]
+    context.emit(StageEvent(run=context.run_id, stage=stage, message=_WORDS[stage]))
+    sent_back = state.get("sent_back", [])
+    if sent_back:
+        return {"open": [await _again(context, stage, state, proposal_id) for proposal_id in sent_back]}
+    finished = len(context.finished_trials())
+    count = 1 if stage == "greedy" else min(context.config.parallel, context.config.trials - finished)
+    turns = range(state["turn"], state["turn"] + count)
+    return {"open": [await _new(context, stage, state, turn) for turn in turns], "turn": state["turn"] + count}
+
+
+async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: int) -> int:
+    known = _recorded(context, turn, 0)
+    if known is not None:
+        return known
+    situation = _situation(context, state, turn, None)
+    proposed = await context.proposer(stage).ask(situation)
+    return _record(context, stage, turn, 0, proposed)
+
+
+async def _again(context: SearchContext, stage: Stage, state: SearchState, proposal_id: int) -> int:
+    before = context.records.proposal(proposal_id)
+    known = _recorded(context, before.turn, before.attempt + 1)
+    if known is not None:
+        return known
+    calls = [call for call in context.records.calls(context.run_id) if call.turn == before.turn]
+    messages = tuple((message["role"], message["content"]) for message in calls[-1].messages) if calls else ()
+    rejection = Rejection(
+        messages=messages,
+        raw=before.raw,
+        problems=tuple(before.problems),
+        rationale=tuple(before.rationale),
+        based_on=tuple(before.based_on),
+    )
+    situation = _situation(context, state, before.turn, rejection)
+    proposed = await context.proposer(stage).ask(situation)
+    return _record(context, stage, before.turn, before.attempt + 1, proposed)
+
+
+def _recorded(context: SearchContext, turn: int, attempt: int) -> int | None:
+    for proposal in context.records.proposals(context.run_id):
+        if (proposal.turn, proposal.attempt) == (turn, attempt):
+            return proposal.id
+    return None
+
+
+def _situation(context: SearchContext, state: SearchState, turn: int, rejection: Rejection | None) -> Situation:
+    trials = {trial.number: trial for trial in context.records.trials(context.run_id)}
+    number = state.get("parent")
+    parent = None if number is None else trials[number]
+    recall = context.config.recall
+    nearby: tuple[RetrievedDesign, ...] = ()
+    lessons: tuple[RetrievedLesson, ...] = ()
+    if parent is not None and recall and rejection is None:
+        where = {"source": context.config.source, "corpus": context.config.corpus}
+        nearby = tuple(
+            nearest_designs(context.vectors, parent.architecture, context.survey.architecture, recall, where)
+        )
+        lessons = tuple(related_lessons(context.vectors, _topic(parent), recall, where))
+    return Situation(
+        turn=turn,
+        space=context.space,
+        trials=tuple(trials.values()),
+        parent=parent,
+        seed=context.turn_seed(turn),
+        nearby=nearby,
+        lessons=lessons,
+        rejection=rejection,
+    )
+
+
+def _topic(parent: TrialView) -> str:
+    """What to look lessons up by: what was thought and made last."""
+    return " ".join([*parent.rationale, parent.architecture.describe()])
+
+
+def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, proposed: Proposed) -> int:
+    parsed = proposed.parsed
+    if parsed is None and proposed.draft is not None:
+        parsed = proposed.draft.model_dump(mode="json")
+    row = context.records.add_proposal(
+        Proposal(
+            run_id=context.run_id,
+            turn=turn,
+            attempt=attempt,
+            stage=stage,
+            proposer=context.proposer(stage).name,
+            parent_number=proposed.based_on[0] if proposed.based_on else None,
+            based_on=list(proposed.based_on),
+            prompt_hash=proposed.prompt_hash,
+            raw=proposed.raw,
+            parsed=parsed,
+            rationale=list(proposed.rationale),
+            problems=[proposed.error] if proposed.error else [],
+            outcome="unparsed" if parsed is None else "open",
+        )
+    )
+    assert row.id is not None  # noqa: S101 - a stored row has an id
+    return row.id

@@ -1,0 +1,31 @@
+"""remember: what was learnt goes into the vector store, and weights that no longer matter leave the disk."""
+
+import shutil
+
+from langgraph.runtime import Runtime
+
+from graph.context import SearchContext
+from graph.state import SearchState
+from memory.rebuild import index_prompts, index_trials
+from memory.retrieval import best
+from tools.trial import MODEL_FOLDER
+
+
+async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """The records have everything already; the vectors can be made again from them."""
+    context = runtime.context
+    index_trials(context.records, context.vectors, context.run_id, state["waiting"])
+    index_prompts(context.vectors, context.records.prompts())
+    _drop_weights(context)
+    return {}
+
+
+def _drop_weights(context: SearchContext) -> None:
+    """Keep the weights of trial 0 and the best `keep_models` trials; never touch what another run paid for."""
+    trials = context.finished_trials()
+    kept = {trial.number for trial in best(trials, context.config.keep_models)} | {0}
+    needed = {trial.evaluation_key for trial in trials if trial.number in kept}
+    for trial in trials:
+        if trial.evaluation_key is not None and trial.evaluation_key not in needed and not trial.cached:
+            folder = context.home.evaluation(trial.evaluation_key) / MODEL_FOLDER
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,56 @@
+"""A picture of a search: the best design's layers against the source's, and every trial's loss against its size."""
+
+from pathlib import Path
+
+from memory.views import TrialView
+from tools.architecture import Architecture
+from tools.measurement import Measurement
+
+_COLOURS = {"greedy": "#c2410c", "self_evolution": "#15803d", "knowledge_distillation": "#1d4ed8"}
+
+
+def draw_search(
+    source: Architecture, source_measurement: Measurement, trials: list[TrialView], best: int, path: Path
+) -> None:
+    """Write a PNG (or SVG, by the suffix of `path`): left the layers, right the trials in order."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    shapes, losses = figure.subplots(1, 2)
+    winner = next(trial for trial in trials if trial.number == best)
+    layers = range(len(source.layers))
+    shapes.bar(layers, [layer.intermediate_size for layer in source.layers], color="#e5e7eb", label="source, FFN width")
+    design = winner.architecture
+    widths = [layer.intermediate_size for layer in design.layers]
+    shapes.bar(layers, widths, width=0.55, color=_COLOURS.get(winner.stage, "#15803d"), label="best design, FFN width")
+    shapes.set_xlabel("layer")
+    shapes.set_ylabel("FFN channels")
+    heads = shapes.twinx()
+    heads.step(
+        layers, [layer.num_key_value_heads for layer in design.layers], where="mid", color="#111827", label="KV heads"
+    )
+    heads.set_ylim(0, max(layer.num_key_value_heads for layer in source.layers) * 1.35)
+    heads.set_ylabel("KV heads")
+    heads.yaxis.get_major_locator().set_params(integer=True)
+    shapes.set_ylim(0, max(layer.intermediate_size for layer in source.layers) * 1.35)
+    handles = [*shapes.get_legend_handles_labels()[0], *heads.get_legend_handles_labels()[0]]
+    shapes.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
+    title = (
+        f"trial {best}: hidden {design.hidden_size}, {design.parameters / 1e6:.1f}M of {source.parameters / 1e6:.1f}M"
+    )
+    shapes.set_title(title)
+    for stage, colour in _COLOURS.items():
+        points = [(trial.number, trial.loss) for trial in trials if trial.stage == stage and trial.loss is not None]
+        if points:
+            losses.scatter(*zip(*points, strict=True), color=colour, label=stage.replace("_", " "), zorder=3)
+    if source_measurement.loss is not None:
+        losses.axhline(source_measurement.loss, color="#6b7280", linestyle="--", label="source, untrained")
+    losses.set_xlabel("trial")
+    losses.xaxis.get_major_locator().set_params(integer=True)
+    losses.set_ylabel("validation loss, nats per token")
+    losses.set_title("trials")
+    losses.grid(alpha=0.3)
+    losses.legend(fontsize="small")
+    figure.savefig(path, dpi=150)

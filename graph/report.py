@@ -1,0 +1,45 @@
+"""The final table of a run: the parent as it was, the saliency-greedy design, the best of the search."""
+
+from pydantic import BaseModel, ConfigDict
+
+from memory.retrieval import best
+from memory.views import TrialView
+from tools.measurement import Measurement
+from tools.requests import Survey
+
+
+class ResultRow(BaseModel):
+    """One row: `loss` in nats per token on the validation blocks, `latency_ms` per decoded token."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    trial: int | None
+    parameters: int
+    loss: float | None
+    perplexity: float | None
+    latency_ms: float | None
+    design: str
+
+
+def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
+    """Parent, greedy design where it was grown, best trial."""
+    rows = [_row("parent (untrained source)", None, survey.measurement, survey.architecture.describe())]
+    greedy = [trial for trial in trials if trial.stage == "greedy"]
+    for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", best(trials, 1))]:
+        for entry in trial:
+            if entry.measurement is not None:
+                rows.append(_row(name, entry.number, entry.measurement, entry.architecture.describe()))
+    return rows
+
+
+def _row(name: str, trial: int | None, measurement: Measurement, design: str) -> ResultRow:
+    return ResultRow(
+        name=name,
+        trial=trial,
+        parameters=measurement.parameters,
+        loss=measurement.loss,
+        perplexity=measurement.perplexity,
+        latency_ms=measurement.latency_ms,
+        design=design,
+    )

@@ -1,0 +1,225 @@
+"""A search as its user holds it: start or resume it, watch its events, take its results."""
+
+import asyncio
+import queue
+import secrets
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from graph.config import SearchConfig
+from graph.events import AnyEvent
+from graph.folder import Home, RunFolder
+from memory.records import Records
+from memory.retrieval import best
+from memory.tables import Call, Proposal, Run
+from memory.views import TrialView
+from tools.errors import InputError
+
+if TYPE_CHECKING:
+    from tools.export.huggingface import ExportReport
+
+
+class SearchSession:
+    """One search. Make it with `start`, `resume` or `open`; nothing runs before `stream` or `run`.
+
+    A session may be used by one thread at a time. Leaving `stream` early (`break`, Ctrl-C) stops the work and every
+    process it started; `resume` goes on from there and repeats no finished evaluation.
+    """
+
+    def __init__(self, run_id: str, config: SearchConfig, records: Records) -> None:
+        self.run_id, self.config, self._records = run_id, config, records
+
+    @classmethod
+    def start(cls, config: SearchConfig) -> "SearchSession":
+        """Record a new run. Raises InputError where the home folder cannot be written."""
+        home = Home(config.home)
+        home.create()
+        records = Records.open(home.records)
+        run = Run(
+            id=f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            name=config.name,
+            status="interrupted",
+            config=config.model_dump(mode="json"),
+            fingerprint=config.fingerprint,
+            source=config.source,
+            corpus=config.corpus,
+        )
+        records.create_run(run)
+        home.run(run.id).path.mkdir(parents=True, exist_ok=True)
+        return cls(run.id, config, records)
+
+    @classmethod
+    def open(cls, run: str, home: Path | None = None) -> "SearchSession":
+        """A recorded run, to look at or to export from. Raises InputError where there is none of that name."""
+        # Only the place is needed to find the run; everything else is in its record.
+        folder = Home(home or SearchConfig().home)
+        if not folder.records.is_file():
+            raise InputError(f"There is no run {run!r}: nothing was recorded in {folder.path} yet.")
+        records = Records.open(folder.records)
+        found = records.run(run)
+        config = SearchConfig.model_validate({**found.config, "home": folder.path})
+        return cls(found.id, config, records)
+
+    @classmethod
+    def resume(cls, run: str, home: Path | None = None, config: SearchConfig | None = None) -> "SearchSession":
+        """A stopped run, to go on with. Raises InputError where `config` would decide other results."""
+        session = cls.open(run, home)
+        if config is not None:
+            session._require_same(config)
+        return session
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where the run keeps its files."""
+        return Home(self.config.home).run(self.run_id)
+
+    @property
+    def record(self) -> Run:
+        """The run as it is recorded now."""
+        return self._records.run(self.run_id)
+
+    def stream(self) -> Generator[AnyEvent, None, None]:
+        """Run the search to its end and yield its events. A finished search yields nothing and costs nothing.
+
+        Raises InputError for bad input, and whatever else went wrong; the run stays resumable.
+        """
+        if self.record.status == "finished":
+            return
+        lock = self.folder.lock()
+        events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
+        loop = asyncio.new_event_loop()
+        self._records.update_run(self.run_id, status="running", message="")
+        task = loop.create_task(self._drive(events.put))
+        task.add_done_callback(lambda _: events.put(None))
+        thread = threading.Thread(target=_run_loop, args=(loop, task), name=f"search-{self.run_id}")
+        thread.start()
+        try:
+            while (event := events.get()) is not None:
+                yield event
+        finally:
+            if thread.is_alive():
+                loop.call_soon_threadsafe(task.cancel)
+            thread.join()
+            self._settle(task)
+            lock.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+    def run(self) -> TrialView:
+        """Run the search to its end without looking at its events; the best trial."""
+        for _ in self.stream():
+            pass
+        return self.best()
+
+    def trials(self) -> list[TrialView]:
+        """All trials so far, by number."""
+        return self._records.trials(self.run_id)
+
+    def trial(self, number: int) -> TrialView:
+        """One trial. Raises InputError where the run has none of this number."""
+        return self._records.trial(self.run_id, number)
+
+    def proposals(self) -> list[Proposal]:
+        """Every proposal of the agents, illegal ones and repairs included."""
+        return self._records.proposals(self.run_id)
+
+    def calls(self) -> list[Call]:
+        """Every call of a chat model."""
+        return self._records.calls(self.run_id)
+
+    def draw(self, picture: Path) -> None:
+        """Draw the best design and all trials into a PNG or SVG file. Raises InputError where there is no trial yet."""
+        from graph.picture import draw_search
+        from tools.requests import Survey
+
+        winner = self.best()
+        survey = Survey.model_validate_json(self.folder.survey.read_text())
+        try:
+            draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture)
+        except (OSError, ValueError) as error:
+            raise InputError(f"Cannot draw into {picture}: {error}.") from error
+
+    def best(self) -> TrialView:
+        """The trial of lowest validation loss. Raises InputError where none has one yet."""
+        leaders = best(self.trials(), 1)
+        if not leaders:
+            raise InputError(f"Run {self.run_id} has no measured design yet; `penjing resume {self.run_id}` goes on.")
+        return leaders[0]
+
+    def pareto(self) -> list[TrialView]:
+        """Trials that no other one beats in both parameters and loss, smallest first."""
+        front: list[TrialView] = []
+        for trial in sorted(
+            (trial for trial in self.trials() if trial.loss is not None),
+            key=lambda trial: (trial.architecture.parameters, trial.loss, trial.number),
+        ):
+            if not front or (trial.loss or 0.0) < (front[-1].loss or 0.0):
+                front.append(trial)
+        return front
+
+    def export(
+        self,
+        trial: TrialView | int,
+        destination: str | Path,
+        format: Literal["hf", "gguf"] = "hf",
+        overwrite: bool = False,
+    ) -> "ExportReport":
+        """Write a trial's model to a new directory. Weights that were not kept are grown again.
+
+        Raises InputError for a trial without a model, and where the directory exists or cannot be written.
+        """
+        from graph.exporting import export_recorded
+
+        chosen = self._records.trial(self.run_id, trial) if isinstance(trial, int) else trial
+        where = Path(destination).expanduser().absolute()
+
+        def export() -> "ExportReport":
+            return asyncio.run(export_recorded(self.config, self._records, chosen, where, overwrite, _ignore))
+
+        # In a thread of its own, since a notebook's thread has a loop that runs already.
+        with ThreadPoolExecutor(max_workers=1) as threads:
+            return threads.submit(export).result()
+
+    def close(self) -> None:
+        """Close the records."""
+        self._records.close()
+
+    async def _drive(self, emit: Callable[[AnyEvent], None]) -> None:
+        from graph.drive import drive
+
+        await drive(self.run_id, self.config, self._records, emit)
+
+    def _settle(self, task: "asyncio.Task[None]") -> None:
+        """Record how the run stands now that nobody works on it."""
+        if self.record.status == "finished":
+            return
+        error = None if task.cancelled() else task.exception()
+        status = "failed" if error is not None and not isinstance(error, InputError) else "interrupted"
+        self._records.update_run(self.run_id, status=status, message="" if error is None else str(error))
+
+    def _require_same(self, config: SearchConfig) -> None:
+        old, new = self.config.deciding(), config.deciding()
+        changed = [f"{key}: {old.get(key)!r} -> {value!r}" for key, value in new.items() if old.get(key) != value]
+        if changed:
+            raise InputError(
+                f"Run {self.run_id} was started with other settings ({'; '.join(changed)}); resume it without a "
+                "config, or start a new search with this one."
+            )
+
+
+def _ignore(_: AnyEvent) -> None:
+    """Nobody watches."""
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_until_complete(asyncio.wait([task]))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()

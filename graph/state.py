@@ -1,0 +1,35 @@
+"""The state that LangGraph checkpoints: ids and small plain values only. Everything else is in the records."""
+
+from typing import Annotated, Literal, TypedDict
+
+Stage = Literal["greedy", "self_evolution", "knowledge_distillation"]
+
+
+def union(left: list[int], right: list[int]) -> list[int]:
+    """Set union, so that a branch that is run again adds nothing twice."""
+    return sorted({*left, *right})
+
+
+class SearchState(TypedDict, total=False):
+    """Where a search stands.
+
+    turn: number of the next turn; a turn asks for one design. parent: trial number of the current architecture.
+    open: proposals to check. sent_back: proposals whose authors must answer again. waiting: trials to evaluate.
+    evaluated: trials with a result. barren: turns in a row without a usable design. stop: why it ends, or empty.
+    """
+
+    turn: int
+    stage: Stage
+    parent: int | None
+    open: list[int]
+    sent_back: list[int]
+    waiting: list[int]
+    evaluated: Annotated[list[int], union]
+    barren: int
+    stop: str
+
+
+class EvaluationTask(TypedDict):
+    """What one branch of the fan-out gets."""
+
+    trial: int

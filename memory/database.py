@@ -1,0 +1,156 @@
+"""The database below the records: opening, migrating, and short transactions whose failures are one sentence."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlmodel import Session, SQLModel, create_engine
+
+from memory.migrations import upgrade
+from memory.values import storable, to_json
+from tools.errors import InputError
+
+# Any constant does; it only has to be the same in every process that migrates.
+_MIGRATION_LOCK = 7304962
+
+
+class Database:
+    """An engine, and transactions on it. Use `open`."""
+
+    def __init__(self, engine: Engine, place: str) -> None:
+        self.engine = engine
+        self.place = place
+
+    @classmethod
+    def open(cls, path_or_url: str | Path) -> Self:
+        """Open, make or migrate the records at a SQLite file or a database URL.
+
+        Raises:
+            InputError: the place cannot be read or written, is no database, or was written by a newer version.
+        """
+        address = str(path_or_url)
+        is_url = "://" in address
+        place = address if is_url else str(Path(address).expanduser())
+        try:
+            url = make_url(address) if is_url else make_url("sqlite://").set(database=place)
+            place = url.render_as_string(hide_password=True) if is_url else place
+            if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
+                Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+            engine = create_engine(url, json_serializer=to_json)
+        except (ArgumentError, NoSuchModuleError) as error:
+            raise InputError(
+                f"{address!r} is no database URL ({error}); give a file name, or sqlite:// or postgresql:// and so on"
+            ) from error
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"the driver {error.name} of the database {place} is missing; install it with pip"
+            ) from error
+        except OSError as error:
+            raise InputError(
+                f"the folder of the records {place} cannot be made ({error.strerror}); choose another place"
+            ) from error
+        if engine.dialect.name == "sqlite":
+            _prepare_sqlite(engine)
+        try:
+            with engine.execution_options(immediate=True).begin() as connection:
+                if engine.dialect.name == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+                upgrade(connection)
+        except DatabaseError as error:
+            engine.dispose()
+            raise InputError(
+                f"the records {place} cannot be opened ({_cause(error)}); check the place, or choose another"
+            ) from error
+        except CommandError as error:
+            engine.dispose()
+            raise InputError(
+                f"the records {place} do not fit this version of Penjing ({error}); update it, or choose another place"
+            ) from error
+        return cls(engine, place)
+
+    def close(self) -> None:
+        """Let go of the database. Closing twice is harmless."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A read-only transaction."""
+        with self._named_failures(), Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction that has the write lock from its start and commits at its end.
+
+        SQLite refuses at once, whatever its timeout, to let a transaction write that read before another's commit.
+        """
+        with (
+            self._named_failures(),
+            Session(self.engine.execution_options(immediate=True), expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise InputError(
+                f"the records {self.place} could not be used ({_cause(error)}); "
+                "check that the disk has room and the place can be written"
+            ) from error
+
+
+def insert_if_new(session: Session, row: SQLModel, *unique: str) -> None:
+    """INSERT .. ON CONFLICT (unique columns) DO NOTHING; the row stays out of the session."""
+    table = type(row).__table__  # type: ignore[attr-defined]
+    given_by_database = set() if "id" in unique else {"id"}
+    values = storable(row.model_dump(exclude=given_by_database))
+    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
+    session.execute(dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=unique))
+
+
+def change(row: SQLModel, fields: dict[str, Any]) -> None:
+    """Set fields of a row that is in a session; one that the table lacks is an AttributeError, not dropped."""
+    unknown = fields.keys() - type(row).model_fields.keys()
+    if unknown:
+        raise AttributeError(f"{type(row).__name__} has no {', '.join(sorted(unknown))}")
+    row.sqlmodel_update(storable(fields))
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    """Write-ahead log, durable against a killed process, and transactions that begin as they are asked to."""
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # Python's own implicit BEGIN is deferred; `begin` below takes its place.
+        connection.isolation_level = None
+        connection.execute("PRAGMA busy_timeout = 30000")
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _cause(error: DatabaseError) -> str:
+    """The driver's own words, without SQLAlchemy's statement and link."""
+    return str(error.orig).strip() or type(error.orig).__name__

@@ -1,0 +1,80 @@
+"""Records of what was proposed and what was said: proposals, prompts, calls of chat models."""
+
+from typing import Any, TypeVar
+
+from sqlmodel import col, select
+
+from memory.database import Database, change, insert_if_new
+from memory.tables import Call, Prompt, Proposal
+from memory.values import storable
+
+Row = TypeVar("Row")
+
+
+class ProposalRecords(Database):
+    """Proposals are unique in (run, turn, attempt, proposer), prompts in their hash."""
+
+    def add_proposal(self, proposal: Proposal) -> Proposal:
+        """Write a proposal down. Where its place is taken, the proposal that is there is returned and kept."""
+        with self.writing() as session:
+            insert_if_new(session, proposal, "run_id", "turn", "attempt", "proposer")
+            return session.exec(
+                select(Proposal).where(
+                    Proposal.run_id == proposal.run_id,
+                    Proposal.turn == proposal.turn,
+                    Proposal.attempt == proposal.attempt,
+                    Proposal.proposer == proposal.proposer,
+                )
+            ).one()
+
+    def proposal(self, proposal_id: int) -> Proposal:
+        """The proposal of this id; KeyError where there is none."""
+        with self.reading() as session:
+            return _present(session.get(Proposal, proposal_id), proposal_id)
+
+    def proposals(self, run_id: str) -> list[Proposal]:
+        """All proposals of a run in the order in which they were made."""
+        with self.reading() as session:
+            return list(session.exec(select(Proposal).where(Proposal.run_id == run_id).order_by(col(Proposal.id))))
+
+    def update_proposal(self, proposal_id: int, **fields: Any) -> Proposal:
+        """Change fields of a proposal and return it; KeyError where there is none."""
+        with self.writing() as session:
+            proposal = _present(session.get(Proposal, proposal_id), proposal_id)
+            change(proposal, fields)
+            return proposal
+
+    def add_prompt(self, hash: str, name: str, text: str) -> Prompt:
+        """Keep the text of a prompt under its hash. What is there already stays."""
+        with self.writing() as session:
+            insert_if_new(session, Prompt(hash=hash, name=name, text=text), "hash")
+            return _present(session.get(Prompt, hash), hash)
+
+    def prompt(self, hash: str) -> Prompt:
+        """The prompt of this hash; KeyError where there is none."""
+        with self.reading() as session:
+            return _present(session.get(Prompt, hash), hash)
+
+    def prompts(self) -> list[Prompt]:
+        """All prompts, oldest first."""
+        with self.reading() as session:
+            return list(session.exec(select(Prompt).order_by(col(Prompt.created_at), col(Prompt.hash))))
+
+    def add_call(self, call: Call) -> Call:
+        """Write a call of a chat model down."""
+        with self.writing() as session:
+            row = Call(**storable(call.model_dump(exclude={"id"})))
+            session.add(row)
+            session.flush()
+            return row
+
+    def calls(self, run_id: str) -> list[Call]:
+        """All calls of a run in the order in which they were made."""
+        with self.reading() as session:
+            return list(session.exec(select(Call).where(Call.run_id == run_id).order_by(col(Call.id))))
+
+
+def _present(row: Row | None, key: object) -> Row:
+    if row is None:
+        raise KeyError(key)
+    return row

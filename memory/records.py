@@ -1,0 +1,15 @@
+"""The records of all searches: the one door to the tables."""
+
+from memory.index_records import IndexRecords
+from memory.proposal_records import ProposalRecords
+from memory.run_records import RunRecords
+from memory.trial_records import TrialRecords
+
+
+class Records(RunRecords, ProposalRecords, TrialRecords, IndexRecords):
+    """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
+
+    Each method is one short transaction, durable when it returns, and gives plain objects that stay usable after it.
+    Any number of threads and processes may have the same records open. Every method raises `InputError`, one sentence,
+    where the disk is full or the place is gone.
+    """

@@ -1,0 +1,87 @@
+"""What a prompt is given from memory: few, short, plain entries."""
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memory.vectors import VectorStore
+from memory.views import TrialView
+from tools.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class RetrievedDesign:
+    """A past design: its id `RUN/NUMBER`, itself on one line, its loss, what came of it, how far it is in shape."""
+
+    id: str
+    design: str
+    loss: float | None
+    outcome: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class RetrievedLesson:
+    """A past strategy or pattern in its proposer's words, and what came of the design that it led to."""
+
+    id: str
+    text: str
+    loss: float | None
+    outcome: str
+    distance: float
+
+
+def best(trials: Iterable[TrialView], k: int) -> list[TrialView]:
+    """The `k` trials of lowest loss, lowest first, among those that succeeded; equal losses in order of number."""
+    return sorted((trial for trial in trials if trial.succeeded), key=_rank)[:k]
+
+
+def sample_best(trials: Iterable[TrialView], k: int, size: int, seed: int) -> list[TrialView]:
+    """`size` designs drawn at random from the `k` best, lowest loss first (SEKI, arXiv 2502.20422: xi of the top k).
+
+    The draw depends on the seed alone. A design that several trials had counts once: repetition is no pattern.
+    """
+    distinct: dict[str, TrialView] = {}
+    for trial in best(trials, k=10**9):
+        distinct.setdefault(trial.architecture.hash, trial)
+    top = list(distinct.values())[:k]
+    return sorted(random.Random(seed).sample(top, min(size, len(top))), key=_rank)  # noqa: S311
+
+
+def nearest_designs(
+    store: VectorStore,
+    architecture: Architecture,
+    reference: Architecture,
+    k: int,
+    where: Mapping[str, Any] | None = None,
+) -> list[RetrievedDesign]:
+    """The `k` past designs nearest in shape, without the design itself; `reference` is the source model's."""
+    others: dict[str, Any] = {"architecture_hash": {"$ne": architecture.hash}, **(where or {})}
+    return [
+        RetrievedDesign(
+            found.id,
+            found.metadata["design"],
+            found.metadata.get("loss"),
+            found.metadata.get("outcome", ""),
+            found.distance,
+        )
+        for found in store.nearest(architecture, reference, k, others)
+    ]
+
+
+def related_lessons(
+    store: VectorStore, text: str, k: int, where: Mapping[str, Any] | None = None
+) -> list[RetrievedLesson]:
+    """The `k` past lessons nearest in wording, each wording once."""
+    lessons: dict[str, RetrievedLesson] = {}
+    for found in store.lessons(text, 4 * k, where):
+        lesson = RetrievedLesson(
+            found.id, found.text, found.metadata.get("loss"), found.metadata.get("outcome", ""), found.distance
+        )
+        lessons.setdefault(" ".join(found.text.lower().split()), lesson)
+    return list(lessons.values())[:k]
+
+
+def _rank(trial: TrialView) -> tuple[float, int]:
+    return (float("inf") if trial.loss is None else trial.loss, trial.number)

@@ -1,0 +1,158 @@
+"""The tables of the records: what a search writes down, row by row.
+
+An integer id is given by the database: a row that was made but not added has none.
+JSON columns are `JSON` on SQLite and `JSONB` on PostgreSQL. Times are aware and in UTC.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Connection, MetaData, Text, UniqueConstraint, event, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapper
+from sqlmodel import Field, SQLModel
+
+# Constraints get stable names, so that later migrations can name what they change.
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class FinishedTrialError(RuntimeError):
+    """A trial that has its evaluation was to be changed. Finished trials are evidence and stay as they are."""
+
+
+def now() -> datetime:
+    """The present, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+def json_column(*, nullable: bool = False) -> Column[Any]:
+    """A new JSON column that SQLite and PostgreSQL both have; `None` is stored as SQL NULL."""
+    portable = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+    return Column(portable, nullable=nullable)
+
+
+class Table(SQLModel):
+    """What all tables share: their own metadata, apart from other SQLModel tables in the process."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class Run(Table, table=True):
+    """One search. `fingerprint` hashes the settings that decide results; `source_architecture` is the uncut model."""
+
+    id: str = Field(primary_key=True)
+    name: str = ""
+    status: str = "running"  # running, interrupted, finished or failed
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    fingerprint: str = Field(default="", index=True)
+    source: str = Field(default="", index=True)
+    corpus: str = Field(default="", index=True)
+    source_architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    message: str = Field(default="", sa_type=Text)
+    result: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    created_at: datetime = Field(default_factory=now, index=True)
+    finished_at: datetime | None = None
+
+
+class Evaluation(Table, table=True):
+    """A paid measurement. `key` names all that decides it, so that no evaluation is paid twice."""
+
+    id: int = Field(default=None, primary_key=True)
+    key: str = Field(unique=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    architecture_hash: str = Field(index=True)
+    architecture: dict[str, Any] = Field(sa_column=json_column())
+    fidelity: str
+    status: str  # done or failed
+    loss: float | None = None
+    parameters: int = Field(sa_type=BigInteger)
+    measurement: dict[str, Any] = Field(sa_column=json_column())
+    created_at: datetime = Field(default_factory=now)
+
+
+class Proposal(Table, table=True):
+    """One answer of one proposer: raw, parsed, what was wrong with it, what projection changed, what came of it."""
+
+    __table_args__ = (UniqueConstraint("run_id", "turn", "attempt", "proposer"),)
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    turn: int
+    attempt: int = 0
+    stage: str
+    proposer: str
+    parent_number: int | None = None
+    based_on: list[int] = Field(default_factory=list, sa_column=json_column())
+    prompt_hash: str | None = Field(default=None, index=True)
+    raw: str = Field(default="", sa_type=Text)
+    parsed: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    rationale: list[str] = Field(default_factory=list, sa_column=json_column())
+    problems: list[str] = Field(default_factory=list, sa_column=json_column())
+    notes: list[str] = Field(default_factory=list, sa_column=json_column())
+    outcome: str  # valid, repaired, projected, rejected or unparsed
+    architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    forecast: float | None = None
+    created_at: datetime = Field(default_factory=now)
+
+
+class Trial(Table, table=True):
+    """A design under its number in the run. It gets its evaluation once and is immutable from then on."""
+
+    __table_args__ = (UniqueConstraint("run_id", "number"),)
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    number: int
+    proposal_id: int = Field(foreign_key="proposal.id", unique=True)
+    evaluation_id: int | None = Field(default=None, foreign_key="evaluation.id", index=True)
+    stage: str
+    proposer: str
+    parent_number: int | None = None
+    architecture_hash: str = Field(index=True)
+    architecture: dict[str, Any] = Field(sa_column=json_column())
+    cached: bool = False
+    created_at: datetime = Field(default_factory=now)
+
+
+class Prompt(Table, table=True):
+    """The text of a prompt template, under its hash."""
+
+    hash: str = Field(primary_key=True)
+    name: str = Field(index=True)
+    text: str = Field(sa_type=Text)
+    created_at: datetime = Field(default_factory=now)
+
+
+class Call(Table, table=True):
+    """One call of a chat model: what was sent, what came back, what it cost."""
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    turn: int
+    agent: str
+    prompt_hash: str | None = None
+    model: str
+    messages: list[dict[str, Any]] = Field(default_factory=list, sa_column=json_column())
+    answer: str = Field(default="", sa_type=Text)
+    schema_name: str = ""
+    temperature: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    error: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(default_factory=now)
+
+
+@event.listens_for(Trial, "before_update")
+def _keep_finished(_mapper: Mapper[Trial], connection: Connection, trial: Trial) -> None:
+    """Refuse to change a trial whose row already names an evaluation."""
+    stored = Trial.__table__.c  # type: ignore[attr-defined]
+    evaluation_id = connection.execute(select(stored.evaluation_id).where(stored.id == trial.id)).scalar_one()
+    if evaluation_id is not None:
+        raise FinishedTrialError(f"trial {trial.number} of run {trial.run_id} is finished and cannot be changed")

@@ -1,0 +1,152 @@
+"""Records of trials and of the evaluations that they got."""
+
+from collections.abc import Collection
+
+from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import Select
+
+from memory.database import Database, insert_if_new
+from memory.tables import Evaluation, FinishedTrialError, Proposal, Run, Trial
+from memory.views import TrialView
+from tools.architecture import Architecture
+from tools.errors import InputError
+from tools.measurement import Measurement
+
+
+class TrialRecords(Database):
+    """Trials are numbered from 0 in each run; an evaluation is unique in its key across runs."""
+
+    def add_trial(self, proposal_id: int, architecture: Architecture) -> Trial:
+        """Give the design of a proposal the run's next number. A proposal that has a trial keeps it.
+
+        Raises:
+            KeyError: there is no such proposal.
+        """
+        with self.writing() as session:
+            proposal = session.get(Proposal, proposal_id)
+            if proposal is None:
+                raise KeyError(proposal_id)
+            # PostgreSQL lets two transactions write at once: the run's row is the lock on its numbers.
+            session.exec(select(Run.id).where(Run.id == proposal.run_id).with_for_update()).one()
+            existing = session.exec(select(Trial).where(Trial.proposal_id == proposal_id)).first()
+            if existing:
+                return existing
+            last = session.exec(select(func.max(Trial.number)).where(Trial.run_id == proposal.run_id)).one()
+            trial = Trial(
+                run_id=proposal.run_id,
+                number=0 if last is None else last + 1,
+                proposal_id=proposal_id,
+                stage=proposal.stage,
+                proposer=proposal.proposer,
+                parent_number=proposal.parent_number,
+                architecture_hash=architecture.hash,
+                architecture=architecture.model_dump(mode="json"),
+            )
+            session.add(trial)
+            session.flush()
+            return trial
+
+    def finish_trial(self, trial_id: int, evaluation_id: int, cached: bool) -> Trial:
+        """Give a trial its evaluation, once. Repeating the same is harmless.
+
+        Raises:
+            FinishedTrialError: it has another one.
+            KeyError: there is no such trial.
+        """
+        with self.writing() as session:
+            trial = session.get(Trial, trial_id, with_for_update=True)
+            if trial is None:
+                raise KeyError(trial_id)
+            if trial.evaluation_id == evaluation_id:
+                return trial
+            if trial.evaluation_id is not None:
+                raise FinishedTrialError(
+                    f"trial {trial.number} of run {trial.run_id} is finished and cannot be changed"
+                )
+            trial.evaluation_id = evaluation_id
+            trial.cached = cached
+            session.flush()
+            return trial
+
+    def trial(self, run_id: str, number: int) -> TrialView:
+        """One trial of a run.
+
+        Raises:
+            InputError: the run has no trial of this number.
+        """
+        with self.reading() as session:
+            found = _views(session, _joined().where(Trial.run_id == run_id, Trial.number == number))
+        if not found:
+            raise InputError(f"run {run_id} has no trial {number}; `penjing show {run_id}` lists its trials")
+        return found[0]
+
+    def trials(self, run_id: str, numbers: Collection[int] | None = None) -> list[TrialView]:
+        """The trials of a run by number, all or those of these numbers, also those without an evaluation yet."""
+        query = _joined().where(Trial.run_id == run_id)
+        if numbers is not None:
+            query = query.where(col(Trial.number).in_(numbers))
+        with self.reading() as session:
+            return _views(session, query.order_by(col(Trial.number)))
+
+    def past_trials(
+        self, source: str | None = None, corpus: str | None = None, exclude_run: str | None = None, limit: int = 100
+    ) -> list[TrialView]:
+        """Finished trials across runs, newest first, of one source and corpus where these are given.
+
+        Parents are numbers in the trial's own run (`run_id`). Losses compare only at one fidelity.
+        """
+        query = _joined().join(Run, col(Run.id) == col(Trial.run_id)).where(col(Trial.evaluation_id).is_not(None))
+        if source is not None:
+            query = query.where(Run.source == source)
+        if corpus is not None:
+            query = query.where(Run.corpus == corpus)
+        if exclude_run is not None:
+            query = query.where(Run.id != exclude_run)
+        with self.reading() as session:
+            return _views(session, query.order_by(col(Trial.id).desc()).limit(limit))
+
+    def evaluation(self, key: str) -> Evaluation | None:
+        """The evaluation of this key, if it was ever paid."""
+        with self.reading() as session:
+            return session.exec(select(Evaluation).where(Evaluation.key == key)).first()
+
+    def add_evaluation(self, evaluation: Evaluation) -> Evaluation:
+        """Write an evaluation down. Where its key is taken, the evaluation that is there is returned and kept."""
+        with self.writing() as session:
+            insert_if_new(session, evaluation, "key")
+            return session.exec(select(Evaluation).where(Evaluation.key == evaluation.key)).one()
+
+
+def _joined() -> "Select[Trial, Proposal, Evaluation]":
+    """Trials, each with its proposal and, where it has one, its evaluation."""
+    return (
+        select(Trial, Proposal, Evaluation)
+        .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
+        .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
+    )
+
+
+def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
+    return [_view(trial, proposal, evaluation) for trial, proposal, evaluation in session.exec(query)]
+
+
+def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None) -> TrialView:
+    return TrialView(
+        trial_id=trial.id,
+        run_id=trial.run_id,
+        number=trial.number,
+        stage=trial.stage,
+        proposer=trial.proposer,
+        parent_number=trial.parent_number,
+        architecture=Architecture.model_validate(trial.architecture),
+        measurement=Measurement.model_validate(evaluation.measurement) if evaluation else None,
+        rationale=tuple(proposal.rationale),
+        outcome=proposal.outcome,
+        forecast=proposal.forecast,
+        cached=trial.cached,
+        prompt_hash=proposal.prompt_hash,
+        based_on=tuple(proposal.based_on),
+        proposal_id=trial.proposal_id,
+        evaluation_key=evaluation.key if evaluation else None,
+        created_at=trial.created_at,
+    )

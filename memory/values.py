@@ -1,0 +1,34 @@
+"""What the records can hold: text that every database takes, and strict JSON."""
+
+import json
+import math
+from typing import Any
+
+
+def storable(value: Any) -> Any:
+    """Text that UTF-8 can hold: a chat model's JSON may decode to lone surrogates, and PostgreSQL takes no NUL."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON: not-a-number and infinities, which PostgreSQL refuses, become strings that pydantic reads back."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_spell_out(value), allow_nan=False)
+
+
+def _spell_out(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: _spell_out(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spell_out(item) for item in value]
+    return value

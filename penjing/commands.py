@@ -1,0 +1,250 @@
+"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penjing.errors import SearchInterruptedError, reported_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from graph.session import SearchSession
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Grow large language models into compact ones: LLM agents search the architecture, pruning-aware training "
+    "grows the model into it.\n\nStart with [bold]penjing search --preset quick[/bold]: a whole search in minutes, "
+    "without key, GPU or network.",
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or 'latest'; see penjing runs.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, like recipe.training_steps=50."),
+]
+
+
+@app.command()
+def search(
+    config: Annotated[Path | None, typer.Argument(help="YAML file with settings; see penjing settings.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Settings that come with Penjing: quick.")] = None,
+    assignments: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Search a compact architecture, grow the best model, and export it.
+
+    Settings come from the preset, then the file, then environment variables PENJING_* (PENJING_RECIPE__TRAINING_STEPS),
+    then --set; the later ones win.
+
+    [bold]Examples[/bold]: penjing search --preset quick; penjing search my.yaml --set max_parameters=100M
+    """
+    with reported_errors(as_json, debug):
+        from penjing.configuration import load_config
+
+        configuration = load_config(config, preset, assignments or [])
+        from graph.session import SearchSession
+
+        session = SearchSession.start(configuration)
+        _run(session, as_json)
+
+
+@app.command()
+def resume(run: RunArgument = "latest", as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Go on with a stopped search. Nothing that was finished is done again."""
+    with reported_errors(as_json, debug):
+        _run(_session(run), as_json)
+
+
+@app.command()
+def runs(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """List all runs, newest first."""
+    with reported_errors(as_json, debug):
+        from graph.folder import Home
+        from memory.records import Records
+        from penjing.documents import run_document
+        from penjing.tables import run_table
+
+        home = _home()
+        found, trials = [], {}
+        if Home(home).records.is_file():
+            with Records.open(Home(home).records) as records:
+                found = records.runs()
+                trials = {entry.id: records.trials(entry.id) for entry in found}
+        if as_json:
+            print(json.dumps({"runs": [run_document(entry, trials[entry.id]) for entry in found]}))
+        elif not found:
+            _stderr().print("There is no run yet; start one with: penjing search --preset quick", highlight=False)
+        else:
+            _stdout().print(run_table(found, trials))
+
+
+@app.command()
+def show(
+    run: RunArgument = "latest",
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw the best design and all trials into this PNG or SVG file.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show one run: its result, its trials, and what became of the agents' proposals."""
+    with reported_errors(as_json, debug):
+        from penjing.documents import show_document
+
+        session = _session(run)
+        if picture is not None:
+            session.draw(picture)
+        document = show_document(session)
+        if as_json:
+            print(json.dumps(document))
+        else:
+            _print_run(session, document)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    trial_or_directory: Annotated[
+        str, typer.Argument(metavar="[TRIAL] DIR", help="Trial number (default: the best), then the new directory.")
+    ],
+    directory: Annotated[str | None, typer.Argument(metavar="", show_default=False)] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a model directory that exists.")] = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a trial's model as a directory that transformers opens.
+
+    [bold]Examples[/bold]: penjing export latest my-model; penjing export latest 3 my-model
+    """
+    with reported_errors(as_json, debug):
+        from penjing.documents import export_document
+        from tools.errors import InputError
+
+        session = _session(run)
+        if directory is None:
+            trial, destination = session.best(), trial_or_directory
+        elif trial_or_directory.isdigit():
+            trial, destination = session.trial(int(trial_or_directory)), directory
+        else:
+            raise InputError(f"{trial_or_directory!r} is no trial number: write penjing export RUN [TRIAL] DIR.")
+        report = session.export(trial, destination, overwrite=overwrite)
+        document = export_document(report, trial)
+        if as_json:
+            print(json.dumps(document))
+            return
+        padding = f", {report.file_parameters:,} with padding" if report.padded else ""
+        _stdout().print(
+            f"Trial {trial.number} ({report.parameters:,} parameters{padding}) "
+            f"is in {report.path} as {report.class_name}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+@app.command()
+def settings(as_json: JsonOption = False, debug: DebugOption = False) -> None:
+    """Explain every setting, with its default."""
+    with reported_errors(as_json, debug):
+        from penjing.documents import settings_document
+
+        document = settings_document()
+        if as_json:
+            print(json.dumps({"settings": document}))
+            return
+        from rich.table import Table
+
+        table = Table("setting", "default", "meaning")
+        for row in document:
+            table.add_row(row["key"], str(row["default"]), row["description"])
+        _stdout().print(table)
+
+
+def _run(session: "SearchSession", as_json: bool) -> None:
+    """Drive a search with a progress display, then say what came out."""
+    from penjing.documents import show_document
+    from penjing.progress import SearchProgress
+
+    # A background job of a shell starts with SIGINT ignored; a search must still be stoppable.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    console = _stderr()
+    console.print(f"run {session.run_id}", highlight=False)
+    already = len([trial for trial in session.trials() if trial.measurement is not None])
+    events = session.stream()
+    try:
+        with SearchProgress(console, session.config.trials, already) as progress:
+            for event in events:
+                progress.show(event)
+    except KeyboardInterrupt:
+        events.close()
+        raise SearchInterruptedError(f"penjing resume {session.run_id}") from None
+    finally:
+        if session.record.status not in ("finished", "running") and sys.exc_info()[0] is not None:
+            console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
+    document = show_document(session)
+    if as_json:
+        print(json.dumps(document))
+        return
+    from penjing.tables import print_next, result_table
+
+    result = document["result"]
+    _stdout().print(result_table(result["table"]))
+    print_next(_stdout(), session.run_id, result["export"])
+
+
+def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
+    from penjing.tables import result_table, trial_table
+
+    console = _stdout()
+    console.print(
+        f"run {document['run']}: {document['status']}{' (' + document['message'] + ')' if document['message'] else ''}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(f"source {document['source']}, corpus {document['corpus']}", highlight=False)
+    if document["result"] is not None:
+        console.print(result_table(document["result"]["table"]))
+    console.print(trial_table(session.trials()))
+    counts = ", ".join(f"{count} {name}" for name, count in document["proposals"].items())
+    console.print(f"agents' proposals: {counts}", highlight=False)
+    tokens = document["tokens"]
+    console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)
+    if document["status"] != "finished":
+        console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
+
+
+def _session(run: str) -> "SearchSession":
+    from graph.session import SearchSession
+
+    return SearchSession.open(run, _home())
+
+
+def _home() -> Path:
+    """The folder of all runs: PENJING_HOME or the user's data directory."""
+    from platformdirs import user_data_path
+
+    return Path(os.environ.get("PENJING_HOME") or user_data_path("penjing")).expanduser().absolute()
+
+
+def _stdout() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _stderr() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)

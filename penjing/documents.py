@@ -1,0 +1,89 @@
+"""What the commands print with --json: plain documents made from records and settings."""
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from memory.tables import Run
+from memory.views import TrialView
+from penjing.tables import ledger
+
+if TYPE_CHECKING:
+    from graph.session import SearchSession
+    from tools.export.huggingface import ExportReport
+
+
+def run_document(run: Run, trials: list[TrialView]) -> dict[str, Any]:
+    """One run in a list of runs."""
+    losses = [trial.loss for trial in trials if trial.loss is not None]
+    return {
+        "run": run.id,
+        "name": run.name,
+        "status": run.status,
+        "message": run.message,
+        "source": run.source,
+        "corpus": run.corpus,
+        "trials": len(trials),
+        "best_loss": min(losses, default=None),
+        "created_at": run.created_at.isoformat(),
+    }
+
+
+def show_document(session: "SearchSession") -> dict[str, Any]:
+    """Everything about one run."""
+    trials, run, calls = session.trials(), session.record, session.calls()
+    return {
+        **run_document(run, trials),
+        "config": run.config,
+        "result": run.result,
+        "trials": [trial_document(trial) for trial in trials],
+        "pareto": [trial.number for trial in session.pareto()],
+        "proposals": ledger(session.proposals()),
+        "tokens": {
+            "input": sum(call.input_tokens for call in calls),
+            "output": sum(call.output_tokens for call in calls),
+        },
+    }
+
+
+def trial_document(trial: TrialView) -> dict[str, Any]:
+    """One trial with its lineage and measurement."""
+    document = trial.model_dump(mode="json", exclude={"architecture", "trial_id", "proposal_id"})
+    return {
+        **document,
+        "design": trial.architecture.describe(),
+        "parameters": trial.architecture.parameters,
+        "architecture": trial.architecture.model_dump(mode="json"),
+    }
+
+
+def export_document(report: "ExportReport", trial: TrialView) -> dict[str, Any]:
+    """What an export wrote."""
+    return {
+        "trial": trial.number,
+        "path": str(report.path),
+        "class_name": report.class_name,
+        "parameters": report.parameters,
+        "file_parameters": report.file_parameters,
+        "padded": report.padded,
+        "bytes": report.bytes,
+    }
+
+
+def settings_document() -> list[dict[str, Any]]:
+    """Every setting: dotted key, default, description."""
+    from graph.config import SearchConfig
+
+    return _settings(SearchConfig, "")
+
+
+def _settings(model: type[BaseModel], prefix: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            rows += _settings(field.annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        shown = default if default is None or isinstance(default, (int, float, str, bool)) else str(default)
+        rows.append({"key": prefix + name, "default": shown, "description": field.description or ""})
+    return rows

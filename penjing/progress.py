@@ -1,0 +1,111 @@
+"""A running search on a terminal: a bar with stage, trial, best loss and time left; plain lines where there is none."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from graph.events import AnyEvent, EvaluationEvent, FinishedEvent, ProgressEvent, ProposalEvent, StageEvent, SurveyEvent
+
+# Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
+_PHASES = {
+    "cutting": (0.0, 0.1),
+    "measuring the cut model": (0.1, 0.2),
+    "growing": (0.2, 0.9),
+    "measuring the grown model": (0.9, 0.95),
+    "saving": (0.95, 1.0),
+}
+
+
+class SearchProgress:
+    """Shows events on `console`; use as a context manager."""
+
+    def __init__(self, console: Console, trials: int, already: int = 0) -> None:
+        self._console, self._trials = console, trials
+        self._already, self._done, self._current = already, already, 0.0
+        self._first_trial: float | None = None
+        self._best: float | None = None
+        self._phase = "starting"
+        self._last_line = ""
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[trial]}"),
+            TextColumn("best loss {task.fields[best]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=float(trials), trial="", best="-", left="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, event: AnyEvent) -> None:
+        """Take one event in."""
+        match event:
+            case ProgressEvent():
+                self._advance(event)
+            case StageEvent():
+                self._phase = event.stage.replace("_", " ")
+                self._say(str(event), quiet=event.stage != "survey")
+            case EvaluationEvent():
+                self._done += 1
+                self._current = 0.0
+                self._best = event.best_loss
+                self._say(str(event))
+            case SurveyEvent():
+                self._say(str(event))
+            case ProposalEvent() | FinishedEvent():
+                self._say(str(event))
+            case _:
+                pass
+        self._update()
+
+    def _advance(self, event: ProgressEvent) -> None:
+        if event.trial is None:
+            self._phase = event.phase
+            self._line(f"survey: {event.phase}")
+            return
+        start, end = _PHASES.get(event.phase, (0.0, 0.0))
+        if self._first_trial is None:
+            self._first_trial = time.monotonic()
+        self._current = start + (end - start) * (event.done / max(1, event.total))
+        self._phase = event.phase
+        self._line(f"trial {event.trial}: {event.phase}")
+
+    def _update(self) -> None:
+        position = min(float(self._trials), self._done + self._current)
+        best = "-" if self._best is None else f"{self._best:.4f}"
+        trial = f"trial {min(self._done + 1, self._trials)}/{self._trials}"
+        self._bar.update(
+            self._task, completed=position, description=self._phase, trial=trial, best=best, left=self._left(position)
+        )
+
+    def _left(self, position: float) -> str:
+        here = position - self._already
+        if self._first_trial is None or here < 0.3:
+            return "time left: measuring"
+        seconds = (time.monotonic() - self._first_trial) / here * (self._trials - position)
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} left"
+
+    def _say(self, text: str, quiet: bool = False) -> None:
+        """A line that stays; `quiet` ones only where there is no bar."""
+        if not quiet or not self._console.is_terminal:
+            self._console.print(text, highlight=False, markup=False)
+
+    def _line(self, text: str) -> None:
+        """A line for logs, once for each phase."""
+        if not self._console.is_terminal and text != self._last_line:
+            self._last_line = text
+            self._console.print(text, highlight=False, markup=False)

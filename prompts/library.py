@@ -1,0 +1,234 @@
+"""The loader of prompts: Markdown files with a YAML header, Jinja2 in a sandbox, the user's over the packaged ones.
+
+A file looks like this::
+
+    ---
+    name: evolver
+    description: Refines the current architecture
+    version: 1
+    variables: [current, strategies]
+    answer: Proposal
+    ---
+    Current architecture: {{ current }}
+
+Files are read again as soon as they change, so an edit steers a search that runs.
+"""
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+_PACKAGED = Path(__file__).parent
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_log = logging.getLogger(__name__)
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be used: its message names the file, the line where known, and the reason.
+
+    The folders above show the message as it stands, like `tools.errors.InputError`.
+    """
+
+    def __init__(self, path: Path, reason: str, line: int | None = None) -> None:
+        self.path = path
+        self.reason = reason
+        self.line = line
+        super().__init__(f"{path}{f', line {line}' if line else ''}: {reason}")
+
+
+class PromptHeader(BaseModel):
+    """What the YAML header of a prompt says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    name: str
+    description: str
+    version: str
+    variables: tuple[str, ...] = Field(description="every variable that the body uses")
+    answer: str | None = Field(None, description="name of the answer's schema")
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """A prompt as an agent sees it."""
+
+    name: str
+    hash: str
+    """First 16 hexadecimal digits of the SHA-256 of the file's bytes: which version of the prompt this was."""
+    text: str
+    template: str
+    """The whole file as it was, header included."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    path: Path
+    stamp: tuple[int, int]
+    header: PromptHeader
+    hash: str
+    source: str
+    template: Template
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals.clear()
+    return environment
+
+
+class PromptLibrary:
+    """The packaged prompts, each replaced by the file of the same name in the user's folder where there is one.
+
+    A prompt of the user may use only variables that the packaged prompt of that name is given. A broken edit of a
+    prompt that worked before is refused: the last good version stays and `problems` says what is wrong.
+
+    Raises:
+        PromptError: `overlay` is no folder.
+    """
+
+    def __init__(self, overlay: Path | None = None, *, packaged: Path = _PACKAGED) -> None:
+        if overlay is not None and not overlay.is_dir():
+            raise PromptError(overlay, "there is no such folder of prompts; make it or leave the setting out")
+        self._overlay = overlay
+        self._packaged = packaged
+        self._environment = _environment()
+        self._loaded: dict[Path, _Loaded] = {}
+        self._problems: dict[str, PromptError] = {}
+
+    @property
+    def problems(self) -> dict[str, PromptError]:
+        """Edits that were refused and still wait for a cure, by prompt."""
+        return dict(self._problems)
+
+    def names(self) -> tuple[str, ...]:
+        """All prompts, packaged or the user's, sorted."""
+        folders = [self._packaged] if self._overlay is None else [self._packaged, self._overlay]
+        found = {path.stem for folder in folders for path in folder.glob("*.md")}
+        return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
+
+    def header(self, name: str) -> PromptHeader:
+        """What the prompt's header says. Raises PromptError as `render` does."""
+        return self._current(name).header
+
+    def path(self, name: str) -> Path:
+        """The file in use: the user's where there is one. Raises PromptError where there is none or the name is odd."""
+        if not _NAME.fullmatch(name):
+            raise PromptError(self._packaged, f"{name!r} is no name of a prompt (a-z, 0-9, _ and - only)")
+        for folder in (self._overlay, self._packaged):
+            if folder is not None and (folder / f"{name}.md").is_file():
+                return folder / f"{name}.md"
+        raise PromptError(
+            self._packaged, f"there is no prompt {name!r}; there are: {', '.join(self.names()) or 'none'}"
+        )
+
+    def render(self, name: str, /, **variables: Any) -> RenderedPrompt:
+        """Fills the prompt in; values are inserted as text and never rendered themselves.
+
+        Raises:
+            PromptError: no such prompt, a broken file, a variable that was not given, an error inside the template.
+        """
+        current = self._current(name)
+        try:
+            text = current.template.render(variables)
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise PromptError(current.path, str(error), _line_of(error, current.path)) from error
+        return RenderedPrompt(name, current.hash, text.strip("\n"), current.source)
+
+    def _current(self, name: str) -> _Loaded:
+        path = self.path(name)
+        status = path.stat()
+        stamp = (status.st_mtime_ns, status.st_size)
+        before = self._loaded.get(path)
+        if before is not None and before.stamp == stamp:
+            self._problems.pop(name, None)
+            return before
+        try:
+            loaded = self._load(name, path, stamp)
+        except PromptError as error:
+            if before is None:
+                raise
+            if str(error) != str(self._problems.get(name)):
+                _log.warning("edit refused, the last good version stays: %s", error)
+            self._problems[name] = error
+            return before
+        self._problems.pop(name, None)
+        self._loaded[path] = loaded
+        return loaded
+
+    def _load(self, name: str, path: Path, stamp: tuple[int, int]) -> _Loaded:
+        try:
+            data = path.read_bytes()
+            source = data.decode()
+        except OSError as error:
+            raise PromptError(path, f"cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise PromptError(path, f"not UTF-8 text ({error.reason} at byte {error.start})") from error
+        header, body = _split(path, source)
+        if header.name != name:
+            raise PromptError(path, f"the header's name is {header.name!r} but the file's is {name!r}")
+        try:
+            tree = self._environment.parse(body)
+            code = self._environment.compile(body, name=name, filename=str(path))
+        except TemplateSyntaxError as error:
+            raise PromptError(path, error.message or "syntax error", error.lineno) from error
+        self._compare_variables(name, path, header, tree)
+        template = Template.from_code(self._environment, code, {}, None)
+        return _Loaded(path, stamp, header, hashlib.sha256(data).hexdigest()[:16], source, template)
+
+    def _compare_variables(self, name: str, path: Path, header: PromptHeader, tree: nodes.Template) -> None:
+        if any(True for _ in meta.find_referenced_templates(tree)):
+            raise PromptError(path, "a prompt is one file: include, import and extends are not available")
+        used = meta.find_undeclared_variables(tree)
+        for missing in sorted(used - set(header.variables)):
+            line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == missing), None)
+            raise PromptError(path, f"{missing!r} is used but not among the variables of the header", line)
+        for spare in sorted(set(header.variables) - used):
+            raise PromptError(path, f"{spare!r} is among the variables of the header but not used; take it out")
+        packaged = self._packaged / path.name
+        if path != packaged and packaged.is_file():
+            given = _split(packaged, packaged.read_text(encoding="utf-8"))[0].variables
+            for unknown in sorted(used - set(given)):
+                raise PromptError(path, f"{unknown!r} is not given to {name!r}; given are: {', '.join(given)}")
+
+
+def _split(path: Path, source: str) -> tuple[PromptHeader, str]:
+    """Header and body; the body keeps the header's lines as empty ones, so that line numbers are the file's."""
+    lines = source.splitlines()
+    if not lines or lines[0].rstrip() != "---":
+        raise PromptError(path, "a prompt begins with a YAML header between two lines of ---", 1)
+    end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == "---"), None)
+    if end is None:
+        raise PromptError(path, "the header has no closing line of ---", 1)
+    try:
+        values = yaml.safe_load("\n".join(lines[1:end]))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 2 if error.problem_mark else None
+        raise PromptError(path, f"the header is not YAML: {error.problem}", line) from error
+    except yaml.YAMLError as error:
+        raise PromptError(path, f"the header is not YAML: {error}") from error
+    try:
+        header = PromptHeader.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "header"
+        line = next((n for n, text in enumerate(lines[:end], 1) if text.startswith(f"{key.split('.')[0]}:")), None)
+        raise PromptError(path, f"header, {key}: {first['msg']}", line) from error
+    return header, "\n" * (end + 1) + "\n".join(lines[end + 1 :])
+
+
+def _line_of(error: BaseException, path: Path) -> int | None:
+    """The line of the template in which an error of rendering arose: Jinja2 writes it into the traceback."""
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

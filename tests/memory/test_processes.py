@@ -1,0 +1,56 @@
+"""Records under several processes, and under processes that are killed while they write."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from memory.records import Records
+
+ROOT = Path(__file__).parents[2]
+
+
+def writer(database: Path, run_id: str, count: int) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("writer.py")), str(database), run_id, str(count)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_write_at_once(tmp_path: Path) -> None:
+    database = tmp_path / "new" / "records.db"
+    processes = [writer(database, f"run-{index}", 60) for index in range(2)]
+    said = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    with Records.open(database) as records:
+        for index, (keys, _) in enumerate(said):
+            views = records.trials(f"run-{index}")
+            assert [view.number for view in views] == list(range(60))
+            assert [view.evaluation_key for view in views] == keys.split()
+
+
+def test_nothing_acknowledged_is_lost_to_kill_9(tmp_path: Path) -> None:
+    database = tmp_path / "records.db"
+    delays = random.Random(0)
+    for round_ in range(3):
+        process = writer(database, f"run-{round_}", 100_000)
+        assert process.stdout is not None
+        acknowledged = [process.stdout.readline().strip()]
+        time.sleep(delays.uniform(0.02, 0.3))
+        process.send_signal(signal.SIGKILL)
+        rest, _ = process.communicate(timeout=30)
+        # The last line may have been cut by the kill.
+        acknowledged += rest[: rest.rfind("\n") + 1].split()
+        assert process.returncode == -signal.SIGKILL
+        with Records.open(database) as records:
+            views = [view for view in records.trials(f"run-{round_}") if view.measurement]
+            assert [view.evaluation_key for view in views][: len(acknowledged)] == acknowledged
+            assert len(acknowledged) > 1
+            with records.engine.connect() as connection:
+                assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"

@@ -1,0 +1,149 @@
+"""Exports a cut model as a directory that stock transformers classes open, without any code of ours."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tools.architecture import Architecture
+from tools.errors import InputError
+from tools.export.compact import Tensors, design_tensors, rms_norm_eps, write_tensors
+from tools.export.padding import needs_dividing_heads, padded_architecture, padded_tensor
+from tools.families import tensor_shapes
+from tools.staging import staged_directory
+
+_CLASS_NAMES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+# What belongs to the text side of a model and does not change when weights are cut.
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+_NOT_CONFIG = ("_name_or_path", "_model_name_or_path", "quantization_config", "transformers_version", "architectures")
+_LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written. `parameters` counts the design's, `file_parameters` with the zeros of padding, tied once."""
+
+    path: Path
+    class_name: str
+    parameters: int
+    file_parameters: int
+    padded: bool
+    bytes: int
+
+
+def export_huggingface(
+    model: PreTrainedModel,
+    architecture: Architecture,
+    source_path: Path,
+    destination: Path,
+    overwrite: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> ExportReport:
+    """Write the live, cut `model` of `architecture` to `destination`, with the tokenizer in `source_path`.
+
+    Equal layers go into the stock class of the model's family, or where Llama's refuses a hidden size that is no
+    multiple of the query heads, into MistralForCausalLM without a window, which computes the same. Layers that differ
+    are padded with zeros to the widest, which leaves the logits as they are. `bytes` in the report is the size of the
+    weights' file. The directory appears whole or not at all. Raises InputError where the directory exists (unless
+    `overwrite`), is the source itself, holds other things than a model, or cannot be written; ValueError where the
+    model is not of that architecture.
+    """
+    if destination.exists() and destination.resolve() == source_path.resolve():
+        raise InputError(f"{destination} holds the source model itself; choose another directory.")
+    written = padded_architecture(architecture)
+    tensors = _padded(design_tensors(model, architecture), architecture, written, dtype)
+    config = stock_config(model.config.to_dict(), written, rms_norm_eps(model), dtype)
+    _check_stock_class(config, written)
+    with staged_directory(destination, overwrite, may_replace=_is_model) as staged:
+        (staged / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        for name in _COPIED:
+            if (source_path / name).is_file():
+                shutil.copyfile(source_path / name, staged / name)
+        write_tensors(staged / "model.safetensors", tensors, config["rms_norm_eps"])
+        size = (staged / "model.safetensors").stat().st_size
+    return ExportReport(
+        path=destination,
+        class_name=config["architectures"][0],
+        parameters=architecture.parameters,
+        file_parameters=written.parameters,
+        padded=written != architecture,
+        bytes=size,
+    )
+
+
+def stock_config(base: dict[str, Any], architecture: Architecture, eps: float, dtype: torch.dtype) -> dict[str, Any]:
+    """The config.json of the stock class for a homogeneous `architecture`, on the ground of the live model's config."""
+    fixed, layer = architecture.fixed, architecture.layers[0]
+    family = fixed.model_type
+    values = {key: value for key, value in base.items() if key not in _NOT_CONFIG}
+    undivided = architecture.hidden_size % layer.num_attention_heads != 0
+    if family == "llama" and undivided and not needs_dividing_heads(architecture):
+        family = "mistral"
+        values = {key: value for key, value in values.items() if key not in _LLAMA_ONLY} | {"sliding_window": None}
+    sizes = {
+        "hidden_size": architecture.hidden_size,
+        "intermediate_size": layer.intermediate_size,
+        "num_attention_heads": layer.num_attention_heads,
+        "num_key_value_heads": layer.num_key_value_heads,
+        "num_hidden_layers": len(architecture.layers),
+        "vocab_size": fixed.vocab_size,
+        "head_dim": fixed.head_dim,
+        "tie_word_embeddings": fixed.tie_word_embeddings,
+        "rms_norm_eps": eps,
+    }
+    config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(values | sizes | {"model_type": family})
+    written = config.to_diff_dict()
+    # Values that equal a class's default are left out by transformers; these are stated for other software's sake.
+    written |= sizes | {"model_type": family, "architectures": [_CLASS_NAMES[family]]}
+    if family == "mistral":
+        written["sliding_window"] = values.get("sliding_window")
+    written["dtype"] = str(dtype).removeprefix("torch.")
+    return written
+
+
+def _padded(tensors: Tensors, architecture: Architecture, written: Architecture, dtype: torch.dtype) -> Tensors:
+    padded: Tensors = {}
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        if parts[1] == "layers":
+            index = int(parts[2])
+            layers = architecture.layers[index], written.layers[index]
+            tensor = padded_tensor(name, tensor, *layers, architecture.fixed.head_dim)
+        padded[name] = tensor.to(dtype)
+    return padded
+
+
+def _check_stock_class(config: dict[str, Any], written: Architecture) -> None:
+    """Build the stock class without memory and compare its tensors with those that will be written."""
+    built = CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    with torch.device("meta"):
+        stock = AutoModelForCausalLM.from_config(built)
+    shapes = {name: tuple(parameter.shape) for name, parameter in stock.named_parameters()}
+    if shapes != tensor_shapes(written):
+        differing = sorted(set(shapes.items()) ^ set(tensor_shapes(written).items()))
+        raise ValueError(f"{config['architectures'][0]} has other tensors than the export: {differing[:3]}")
+
+
+def _is_model(directory: Path) -> bool:
+    return (directory / "config.json").is_file()

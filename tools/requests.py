@@ -1,0 +1,97 @@
+"""What a worker is asked to do and what it reports: plain data that crosses process and machine borders as JSON."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from tools.architecture import Architecture
+from tools.measurement import Measurement
+from tools.settings import DataSettings, Recipe
+
+NUMERICS_VERSION = 1
+"""Raised when the same request would give another result, so that cached results are not taken for new ones."""
+
+Fidelity = Literal["untrained", "short_training"]
+
+
+class Progress(BaseModel):
+    """How far a worker is: `done` of `total` in a named phase, with the loss where there is one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+ReportProgress = Callable[[Progress], None]
+
+
+class SurveyRequest(BaseModel):
+    """Measure a source model and take its saliency on a corpus."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["survey"] = "survey"
+    source: str
+    corpus: str
+    data: DataSettings
+    recipe: Recipe
+    seed: int
+    cache: Path
+
+
+class Survey(BaseModel):
+    """What is known of a source model before the search; `folder` holds saliency, input statistics and warm state."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    source_path: Path
+    source_fingerprint: str
+    architecture: Architecture
+    corpus_path: Path
+    corpus_fingerprint: str
+    folder: Path
+    precision: Literal["bfloat16", "float32"]
+    compute: str
+    measurement: Measurement
+
+
+class TrialRequest(BaseModel):
+    """Grow the surveyed source into one design and measure it; weights and results go to `folder`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["trial"] = "trial"
+    survey: Survey
+    design: Architecture
+    recipe: Recipe
+    seed: int
+    fidelity: Fidelity = "short_training"
+    folder: Path
+
+    @property
+    def key(self) -> str:
+        """Canonical identity of the evaluation: equal keys mean equal results, so none is paid for twice."""
+        return evaluation_key(self.survey, self.design, self.recipe, self.seed, self.fidelity)
+
+
+def survey_key(source: str, corpus: str, recipe: Recipe, seed: int, precision: str) -> str:
+    """Identity of a survey; `source` and `corpus` are fingerprints. The steps after the cut count too: they are part
+    of the learning rate curve that the warm state is on."""
+    return _digest([NUMERICS_VERSION, source, corpus, recipe.model_dump(mode="json"), seed, precision])
+
+
+def evaluation_key(survey: Survey, design: Architecture, recipe: Recipe, seed: int, fidelity: Fidelity) -> str:
+    """Identity of one evaluation: design, recipe, source, data, precision, fidelity and seed."""
+    return _digest([survey.key, design.hash, recipe.model_dump(mode="json"), seed, fidelity])
+
+
+def _digest(parts: list[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

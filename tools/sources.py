@@ -1,0 +1,226 @@
+"""The source model: found by name, checked, and loaded. Weights come as safetensors only, never with remote code."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tools.architecture import Architecture
+from tools.errors import InputError
+from tools.families import architecture_from_config
+from tools.fingerprint import model_fingerprint
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+__all__ = ["Source", "architecture_from_config", "load_model", "load_tokenizer", "quiet_transformers", "resolve_source"]
+
+Report = Callable[[str, float], None]
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(@[\w./-]+)?")
+_WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "tokenizer.model", "LICENSE*"]
+_UNWANTED = ["*/*", "consolidated*"]
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that can be cut: `path` is a local directory in transformers' format.
+
+    `fingerprint` (16 hexadecimal digits) covers config and weights, of tensors above 1 MiB only evenly spaced samples;
+    it is the same on every machine (`tools.fingerprint.model_fingerprint`).
+    """
+
+    name: str
+    path: Path
+    fingerprint: str
+    architecture: Architecture
+
+
+def resolve_source(name: str, report: Report | None = None) -> Source:
+    """Find the model `name`: the embedded "smollm2-135m", a local directory, or a hub name `owner/model[@revision]`.
+
+    A hub model that is complete in the local hub cache is taken from there without a network. The embedded model is
+    converted at its first use, which takes up to a minute; `report` gets a message and the share done. Raises
+    InputError where there is no such model, or it cannot be cut.
+    """
+    from tools.embedded import EMBEDDED_NAME, embedded_model_file
+
+    if name == EMBEDDED_NAME:
+        import platformdirs
+
+        from tools.gguf_source import converted
+
+        path = converted(embedded_model_file(), name, platformdirs.user_cache_path("penjing") / "sources", report)
+    elif Path(name).expanduser().is_dir():
+        path = Path(name).expanduser().resolve()
+    elif Path(name).expanduser().is_file():
+        raise InputError(f"{name} is a file; give the directory that holds config.json and the safetensors weights.")
+    elif _HUB_NAME.fullmatch(name):
+        path = _from_hub(name)
+    else:
+        raise InputError(
+            f"There is no directory {name!r}; give a model's directory, a hub name (owner/model) or {EMBEDDED_NAME!r}."
+        )
+    return _described(name, path)
+
+
+def load_model(path: Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
+    """The causal language model in the directory `path`, in `dtype` (default float32), in evaluation mode."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet_transformers():
+        return cast(
+            "PreTrainedModel",
+            AutoModelForCausalLM.from_pretrained(
+                str(path),
+                dtype=torch.float32 if dtype is None else dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            ),
+        )
+
+
+def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer in the directory `path`. Raises InputError where there is none that can be read."""
+    from transformers import AutoTokenizer
+
+    if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise InputError(f"{path} has no tokenizer; copy the model's tokenizer.json and tokenizer_config.json there.")
+    try:
+        if (path / "tokenizer.json").is_file() and "model" not in json.loads((path / "tokenizer.json").read_bytes()):
+            raise ValueError("tokenizer.json says nothing of a model")
+        with quiet_transformers():
+            return cast(
+                "PreTrainedTokenizerBase",
+                AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False),
+            )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The tokenizer in {path} cannot be read; fetch its files again ({_first(error)}).") from error
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings off stderr, as errors are raised anyway."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _described(name: str, path: Path) -> Source:
+    config = _config(path)
+    files = _weight_files(path)
+    try:
+        architecture = architecture_from_config(config)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path / 'config.json'} describes no usable model: {_first(error)}.") from error
+    return Source(name=name, path=path, fingerprint=model_fingerprint(config, files), architecture=architecture)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        raise InputError(f"{path} has no config.json; give a directory with a model in transformers' format.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is no valid JSON; fetch the file again.") from error
+    if not isinstance(config, dict):
+        raise InputError(f"{file} is no JSON object; fetch the file again.")
+    return config
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The safetensors files that transformers would load."""
+    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{index} is damaged; fetch the file again.") from error
+        missing = [file for file in names if Path(file).name != file or not (path / file).is_file()]
+        if missing:
+            raise InputError(f"{path} lacks {missing[0]}, which its index names; fetch the model again.")
+        return [path / file for file in names]
+    if any(True for pattern in _PICKLES for _ in path.glob(pattern)):
+        raise InputError(
+            f"{path} has only pickled weights, which can run code and are refused; convert them where you trust them, "
+            "with AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)."
+        )
+    raise InputError(f"{path} has no model.safetensors; give a directory with a model in transformers' format.")
+
+
+def _from_hub(name: str) -> Path:
+    """Download a snapshot, or take it from the hub's cache where it is complete there."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of the HTTP client in use
+        GatedRepoError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.partition("@")
+
+    def snapshot(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=_WANTED,
+                ignore_patterns=_UNWANTED,
+                local_files_only=local_files_only,
+            )
+        )
+
+    with contextlib.suppress(LocalEntryNotFoundError, InputError):
+        cached = snapshot(local_files_only=True)
+        _config(cached)
+        _weight_files(cached)
+        return cached
+    try:
+        # One plain request first: it fails at once without a network, where a download would try again and again.
+        HfApi().model_info(repository, revision=revision or None, timeout=10)
+        return snapshot(local_files_only=False)
+    except GatedRepoError as error:
+        raise InputError(
+            f"The hub model {repository} is gated: accept its terms on huggingface.co/{repository} and set HF_TOKEN."
+        ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(
+            f"The hub model {repository} has no revision {revision!r}; leave out what follows @."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"There is no directory {name} and no public hub model {repository}; check the name, "
+            "and set HF_TOKEN if the model is private."
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise InputError(
+            f"There is no directory {name}, and the hub cannot be reached for the model {repository}; "
+            f"check the network or give a local directory ({_first(error)})."
+        ) from error
+
+
+def _first(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

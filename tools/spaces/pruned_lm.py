@@ -1,0 +1,161 @@
+"""The real search space: every part of one source model that fits the budget.
+
+A design keeps the source's depth, vocabulary and head size; hidden size, and per layer the number of KV groups and the
+FFN width, may shrink in steps. What is wrong with a draft is said in words; what cannot be repaired by its author is
+moved to the nearest legal design, with a note for each change.
+"""
+
+import random
+
+from tools.architecture import Architecture, LayerShape
+from tools.errors import InputError
+from tools.pruning.greedy import SaliencyDesigner, with_kv_groups
+from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
+from tools.pruning.saliency import Saliency
+from tools.settings import SpaceSettings
+from tools.spaces.draft import DesignDraft, SpanDraft
+
+
+class PrunedLMSpace:
+    """Designs inside `source` with at most `settings.max_parameters` and at least `settings.min_parameters`."""
+
+    def __init__(self, source: Architecture, saliency: Saliency, settings: SpaceSettings) -> None:
+        if settings.max_parameters >= source.parameters:
+            raise InputError(
+                f"The budget of {settings.max_parameters:,} parameters is not below the source's "
+                f"{source.parameters:,}: nothing would be cut; lower max_parameters."
+            )
+        self.source, self.settings = source, settings
+        self.designer = SaliencyDesigner(source, saliency, settings)
+
+    @property
+    def hidden_sizes(self) -> list[int]:
+        """Legal hidden sizes: multiples with which the smallest allowed size can still be reached."""
+        step = self.settings.hidden_multiple
+        sizes = [size for size in range(step, self.source.hidden_size, step) if self._reaches(size)]
+        return [*sizes, self.source.hidden_size]
+
+    @property
+    def intermediate_sizes(self) -> list[int]:
+        """Legal FFN widths of a layer."""
+        step, largest = self.settings.ffn_multiple, max(layer.intermediate_size for layer in self.source.layers)
+        return [*range(step, largest, step), largest]
+
+    @property
+    def largest_kv_heads(self) -> int:
+        """Most KV heads that any layer of the source has."""
+        return max(layer.num_key_value_heads for layer in self.source.layers)
+
+    def problems(self, draft: DesignDraft, base: Architecture) -> list[str]:
+        """What is illegal about `draft`, in sentences for its author; empty where it is legal."""
+        found = self._span_problems(draft)
+        if draft.hidden_size not in self.hidden_sizes:
+            found.append(f"hidden_size {draft.hidden_size} is not allowed: use one of {self.hidden_sizes}.")
+        return found or self._design_problems(self._apply(draft, base))
+
+    def read(self, draft: DesignDraft, base: Architecture) -> Architecture:
+        """The design that a draft without problems says."""
+        return self._apply(draft, base)
+
+    def project(self, draft: DesignDraft, base: Architecture) -> tuple[Architecture, list[str]]:
+        """The nearest legal design, and a note for each thing that was changed."""
+        notes: list[str] = []
+        design = self._apply(self._clamped(draft, notes), base)
+        if self.settings.uniform and not design.is_homogeneous:
+            design = design.with_layers([design.layers[0]] * len(design.layers))
+            notes.append("all layers took the shape of layer 0, since the layers must be alike")
+        size = design.parameters
+        if size > self.settings.max_parameters:
+            design = self.designer.shrink(design)
+            notes.append(f"least salient groups cut from {size:,} to {design.parameters:,} parameters")
+        elif size < self.settings.min_parameters:
+            design = self.designer.grow(design)
+            notes.append(f"most salient groups given back from {size:,} to {design.parameters:,} parameters")
+        return design, notes
+
+    def vary(self, design: Architecture, rng: random.Random) -> Architecture:
+        """A legal neighbour: FFN channels moved from one layer to another, then fitted to the budget."""
+        step = self.settings.ffn_multiple
+        layers = list(design.layers)
+        giver, taker = rng.sample(range(len(layers)), 2) if len(layers) > 1 else (0, 0)
+        source = self.source.layers
+        given = max(step, layers[giver].intermediate_size - step)
+        taken = min(source[taker].intermediate_size, layers[taker].intermediate_size + step)
+        layers[giver] = layers[giver].model_copy(update={"intermediate_size": given})
+        layers[taker] = layers[taker].model_copy(update={"intermediate_size": taken})
+        if self.settings.uniform:
+            layers = [layers[giver]] * len(layers)
+        return self.designer.grow(self.designer.shrink(design.with_layers(layers)))
+
+    def _span_problems(self, draft: DesignDraft) -> list[str]:
+        found, covered, last = [], set[int](), len(self.source.layers) - 1
+        for span in draft.spans:
+            name = f"span {span.first_layer}-{span.last_layer}"
+            if not 0 <= span.first_layer <= span.last_layer <= last:
+                found.append(f"{name}: layers must rise and lie within 0 to {last}.")
+                continue
+            layers = set(range(span.first_layer, span.last_layer + 1))
+            if layers & covered:
+                found.append(f"{name}: layers {min(layers & covered)} to {max(layers & covered)} are named twice.")
+            covered |= layers
+            if not 1 <= span.num_key_value_heads <= self.largest_kv_heads:
+                found.append(f"{name}: num_key_value_heads must be 1 to {self.largest_kv_heads}.")
+            if span.intermediate_size not in self.intermediate_sizes:
+                step, largest = self.settings.ffn_multiple, self.intermediate_sizes[-1]
+                found.append(f"{name}: intermediate_size must be a multiple of {step} up to {largest}.")
+        return found
+
+    def _design_problems(self, design: Architecture) -> list[str]:
+        size, found = design.parameters, []
+        if self.settings.uniform and not design.is_homogeneous:
+            found.append("all layers must have the same shape: write one span over all layers.")
+        channels = self.settings.ffn_multiple
+        prices = (
+            f"{channels} FFN channels in one layer are {channels * ffn_channel_parameters(design):,}, "
+            f"one key/value head in one layer is {kv_group_parameters(design, 0):,}"
+        )
+        if size > self.settings.max_parameters:
+            excess = size - self.settings.max_parameters
+            found.append(f"it has {size:,} parameters, {excess:,} above the limit; {prices}. Remove more.")
+        if size < self.settings.min_parameters:
+            lack = self.settings.min_parameters - size
+            found.append(f"it has {size:,} parameters, {lack:,} below the smallest size; {prices}. Keep more.")
+        return found
+
+    def _clamped(self, draft: DesignDraft, notes: list[str]) -> DesignDraft:
+        """Widths moved to the nearest legal values, layer numbers into range."""
+        last = len(self.source.layers) - 1
+        spans = []
+        for span in draft.spans:
+            first, end = sorted((min(max(span.first_layer, 0), last), min(max(span.last_layer, 0), last)))
+            fitted = SpanDraft(
+                first_layer=first,
+                last_layer=end,
+                num_key_value_heads=min(max(span.num_key_value_heads, 1), self.largest_kv_heads),
+                intermediate_size=min(self.intermediate_sizes, key=lambda size: abs(size - span.intermediate_size)),
+            )
+            if fitted != span:
+                notes.append(f"span {span.model_dump()} became {fitted.model_dump()}")
+            spans.append(fitted)
+        hidden = min(self.hidden_sizes, key=lambda size: abs(size - draft.hidden_size))
+        if hidden != draft.hidden_size:
+            notes.append(f"hidden_size {draft.hidden_size} became {hidden}")
+        return DesignDraft(hidden_size=hidden, spans=tuple(spans))
+
+    def _apply(self, draft: DesignDraft, base: Architecture) -> Architecture:
+        """`base` with the draft's spans laid over it; a layer of the source is never exceeded."""
+        layers = list(base.layers)
+        for span in draft.spans:
+            for index in range(span.first_layer, span.last_layer + 1):
+                layers[index] = self._layer(index, span)
+        return Architecture(fixed=base.fixed, hidden_size=draft.hidden_size, layers=tuple(layers))
+
+    def _layer(self, index: int, span: SpanDraft) -> LayerShape:
+        source = self.source.layers[index]
+        groups = min(span.num_key_value_heads, source.num_key_value_heads)
+        width = min(span.intermediate_size, source.intermediate_size)
+        return with_kv_groups(source, groups).model_copy(update={"intermediate_size": width})
+
+    def _reaches(self, hidden_size: int) -> bool:
+        widest = Architecture(fixed=self.source.fixed, hidden_size=hidden_size, layers=self.source.layers)
+        return widest.parameters >= self.settings.min_parameters

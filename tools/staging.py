@@ -1,0 +1,67 @@
+"""Directories that appear whole or not at all: written beside their place, then renamed into it."""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tools.errors import InputError
+
+
+@contextlib.contextmanager
+def staged_directory(
+    destination: Path, overwrite: bool = False, may_replace: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
+    """Yield an empty directory beside `destination`; when the block ends well, rename it to `destination`.
+
+    When the block raises, nothing is left behind. An existing `destination` must be empty or `overwrite` be set; a full
+    one is only replaced where `may_replace` says that it holds what may be lost. Raises InputError where the place is
+    taken or cannot be written (no permission, disk full, name too long).
+    """
+    destination = Path(os.path.abspath(destination))  # noqa: PTH100 - resolve() would follow a link that is to be kept
+    staged = destination.parent / f".{destination.name[:100]}.{uuid.uuid4().hex[:8]}.partial"
+    try:
+        _check_place(destination, overwrite, may_replace)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        staged.mkdir()
+        yield staged
+        _move_in(staged, destination)
+    except OSError as error:
+        # Several libraries raise OSError of their own for other causes; those carry no errno and are not about disks.
+        if error.errno is None:
+            raise
+        raise InputError(
+            f"Cannot write {destination}: {error.strerror}; choose a directory that is writable and has enough space."
+        ) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _check_place(destination: Path, overwrite: bool, may_replace: Callable[[Path], bool] | None) -> None:
+    if not destination.exists():
+        return
+    if not destination.is_dir():
+        raise InputError(f"{destination} is a file; choose another directory.")
+    if not any(destination.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{destination} exists already; choose another directory or allow overwriting.")
+    if may_replace is not None and not may_replace(destination):
+        raise InputError(f"{destination} holds other files, which are not overwritten; choose another directory.")
+
+
+def _move_in(staged: Path, destination: Path) -> None:
+    """Rename, setting an old directory aside first: a full directory cannot be replaced in one step."""
+    if not destination.exists():
+        staged.replace(destination)
+        return
+    aside = staged.with_suffix(".old")
+    destination.replace(aside)
+    try:
+        staged.replace(destination)
+    except OSError:
+        aside.replace(destination)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,116 @@
+"""The survey of a source model: its own figures, and the warm-up whose gradients give the saliency of every group.
+
+The warm-up's end state (weights, optimiser moments, input statistics) is where every trial starts, so its tokens are
+paid for once. Everything is kept in the cache folder under the survey's key and reused by later runs.
+"""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from tools.evaluation.edge import decode_latency
+from tools.evaluation.perplexity import validation_loss
+from tools.measurement import Measurement
+from tools.memory_use import peak_memory_mb
+from tools.pretraining.checkpoint import save_training_state
+from tools.pretraining.compute import Compute, choose_compute
+from tools.pretraining.corpus import PackedCorpus, prepare_corpus
+from tools.pretraining.trainer import Trainer
+from tools.pruning.saliency import SaliencyMeter
+from tools.pruning.second_order import InputStatistics
+from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
+from tools.sources import Source, load_model, resolve_source
+
+SALIENCY_FILE = "saliency.safetensors"
+STATISTICS_FILE = "input_statistics.safetensors"
+STATE_FOLDER = "warm_state"
+SURVEY_FILE = "survey.json"
+
+
+def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
+    """Measure the source and record its saliency, or return the survey that an earlier run left in the cache."""
+
+    def say(phase: str, share: float) -> None:
+        report(Progress(phase=phase, done=round(100 * share), total=100))
+
+    say("reading the source", 0.0)
+    source = resolve_source(request.source, report=say)
+    corpus = prepare_corpus(request.corpus, source.path, request.data, request.cache / "corpora", report=say)
+    compute = choose_compute(request.recipe.precision)
+    key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
+    folder = request.cache / "surveys" / key
+    if (folder / SURVEY_FILE).is_file():
+        return _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
+    return _survey(request, source, corpus, compute, key, folder, report)
+
+
+def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:
+    """The stored survey with this machine's paths: source and cache may have moved since."""
+    return survey.model_copy(update={"source_path": source.path, "corpus_path": corpus.path, "folder": folder})
+
+
+def _survey(
+    request: SurveyRequest,
+    source: Source,
+    corpus: PackedCorpus,
+    compute: Compute,
+    key: str,
+    folder: Path,
+    report: ReportProgress,
+) -> Survey:
+    started = time.monotonic()
+    recipe = request.recipe
+    model = load_model(source.path)
+    compute.place(model)
+    report(Progress(phase="measuring the source", done=0, total=1))
+    loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+    latency = decode_latency(model)
+    trainer = Trainer(model, corpus.train, recipe, compute, request.seed)
+    meter, statistics = SaliencyMeter(model, recipe.saliency), InputStatistics(model)
+
+    def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
+        report(Progress(phase=phase, done=done, total=total, loss=step_loss))
+
+    detach = statistics.attach()
+    try:
+        trainer.train(recipe.warmup_steps, "taking saliency", on_step, meter)
+    finally:
+        detach()
+    survey = Survey(
+        key=key,
+        source_path=source.path,
+        source_fingerprint=source.fingerprint,
+        architecture=source.architecture,
+        corpus_path=corpus.path,
+        corpus_fingerprint=corpus.fingerprint,
+        folder=folder,
+        precision=compute.precision,
+        compute=compute.describe(),
+        measurement=Measurement.of_loss(
+            loss,
+            fidelity="source",
+            parameters=source.architecture.parameters,
+            latency_ms=latency.median_ms,
+            seconds=time.monotonic() - started,
+            peak_memory_mb=peak_memory_mb(),
+            precision=compute.precision,
+        ),
+    )
+    _store(survey, trainer, meter, statistics, folder)
+    return survey
+
+
+def _store(survey: Survey, trainer: Trainer, meter: SaliencyMeter, statistics: InputStatistics, folder: Path) -> None:
+    """Written beside and renamed: a survey folder is whole or not there."""
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    meter.saliency().save(beside / SALIENCY_FILE)
+    save_file(statistics.state(), beside / STATISTICS_FILE)
+    save_training_state(trainer, beside / STATE_FOLDER)
+    (beside / SURVEY_FILE).write_text(survey.model_dump_json(indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)

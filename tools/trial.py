@@ -1,0 +1,96 @@
+"""One candidate at one fidelity: grow the surveyed source into a design, measure it, keep its weights.
+
+The function that workers run, in this process, a subprocess or on another machine. A result is written to the trial's
+folder before it is returned, so that a search killed a moment later finds it there and does not pay again.
+"""
+
+import os
+import time
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from tools.evaluation.edge import decode_latency
+from tools.evaluation.perplexity import validation_loss
+from tools.export.compact import save_compact
+from tools.measurement import Measurement
+from tools.memory_use import peak_memory_mb
+from tools.pretraining.checkpoint import load_training_state
+from tools.pretraining.compute import choose_compute
+from tools.pretraining.corpus import load_corpus
+from tools.pretraining.trainer import Trainer
+from tools.pruning.saliency import Saliency
+from tools.pruning.second_order import repair
+from tools.pruning.selection import plan_cut
+from tools.pruning.surgery import cut
+from tools.requests import Progress, ReportProgress, TrialRequest
+from tools.sources import load_model
+from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE
+
+MEASUREMENT_FILE = "measurement.json"
+MODEL_FOLDER = "model"
+
+
+def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
+    """Grow and measure `request.design`. Raises NotFiniteError, MemoryError, OSError: results for a worker."""
+    if (stored := stored_measurement(request.folder)) is not None and has_weights(request.folder):
+        return stored
+    started = time.monotonic()
+    survey, recipe = request.survey, request.recipe
+    compute = choose_compute(recipe.precision)
+    corpus = load_corpus(survey.corpus_path)
+    report(Progress(phase="cutting", done=0, total=1))
+    model = load_model(survey.source_path)
+    compute.place(model)
+    trainer = Trainer(model, corpus.train, recipe, compute, request.seed)
+    load_training_state(trainer, survey.folder / STATE_FOLDER)
+    plan = plan_cut(survey.architecture, request.design, Saliency.load(survey.folder / SALIENCY_FILE))
+    if recipe.second_order_update:
+        repair(model, plan, load_file(survey.folder / STATISTICS_FILE), recipe.damping)
+    cut(model, plan, [trainer.optimizer])
+
+    def loss_now(phase: str) -> float:
+        report(Progress(phase=phase, done=0, total=1))
+        return validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+
+    def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
+        report(Progress(phase=phase, done=done, total=total, loss=step_loss))
+
+    before = loss_now("measuring the cut model")
+    steps = recipe.training_steps if request.fidelity == "short_training" else 0
+    trainer.train(steps, "growing", on_step)
+    loss = loss_now("measuring the grown model") if steps else before
+    latency = decode_latency(model)
+    report(Progress(phase="saving", done=0, total=1))
+    save_compact(model, request.design, request.folder / MODEL_FOLDER)
+    measurement = Measurement.of_loss(
+        loss,
+        fidelity=request.fidelity,
+        parameters=request.design.parameters,
+        loss_before_training=before,
+        latency_ms=latency.median_ms,
+        training_losses=tuple(trainer.losses),
+        tokens=trainer.tokens,
+        seconds=time.monotonic() - started,
+        peak_memory_mb=peak_memory_mb(),
+        precision=compute.precision,
+    )
+    _write_beside(request.folder / MEASUREMENT_FILE, measurement.model_dump_json(indent=1))
+    return measurement
+
+
+def stored_measurement(folder: Path) -> Measurement | None:
+    """The result that a trial left in its folder, or None."""
+    path = folder / MEASUREMENT_FILE
+    return Measurement.model_validate_json(path.read_text()) if path.is_file() else None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the grown model is still in the trial's folder."""
+    return (folder / MODEL_FOLDER / "model.safetensors").is_file()
+
+
+def _write_beside(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text)
+    beside.replace(path)

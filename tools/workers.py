@@ -1,0 +1,143 @@
+"""Where candidates are evaluated: in this process, or each in a subprocess of its own that dies with its parent.
+
+A subprocess costs a few seconds of start, and makes a crash, an out-of-memory kill or a time limit the problem of one
+candidate only.
+"""
+
+import asyncio
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from tools.errors import InputError
+from tools.measurement import Failure, Measurement
+from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
+
+_LARGEST_ANSWER = 2**24
+
+
+class WorkerError(RuntimeError):
+    """A worker ended without an answer; the message says how and where its log is."""
+
+
+class Workers(ABC):
+    """Contract: `survey` returns or raises; `trial` always returns a Measurement, a failure being one of its kinds.
+
+    Both may be cancelled, which ends the work and frees its memory. InputError passes through unchanged.
+    """
+
+    @abstractmethod
+    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
+        """Survey a source. Raises InputError for bad input and WorkerError when the worker died."""
+
+    @abstractmethod
+    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
+        """Grow and measure one design."""
+
+
+class LocalWorkers(Workers):
+    """Work in a thread of this process: no start cost, and no protection either."""
+
+    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
+        from tools.survey import run_survey
+
+        return await asyncio.to_thread(run_survey, request, report)
+
+    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
+        from tools.trial import run_trial
+        from tools.worker_process import failure_of
+
+        try:
+            return await asyncio.to_thread(run_trial, request, report)
+        except (RuntimeError, MemoryError, OSError) as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            return _failed(request, failure)
+
+
+class ProcessWorkers(Workers):
+    """One subprocess for each request."""
+
+    def __init__(self, log_folder: Path) -> None:
+        self._log_folder = log_folder
+
+    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
+        answer = await self._answer(request, report, self._log_folder / "survey.log")
+        if "result" not in answer:
+            raise WorkerError(Failure.model_validate(answer["failure"]).message)
+        return Survey.model_validate(answer["result"])
+
+    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
+        log = self._log_folder / f"trial-{request.key}.log"
+        try:
+            async with asyncio.timeout(request.recipe.time_limit_seconds):
+                answer = await self._answer(request, report, log)
+        except TimeoutError:
+            limit = request.recipe.time_limit_seconds
+            return _failed(request, Failure(kind="time_limit", message=f"took longer than {limit:g} s"))
+        if "result" in answer:
+            return Measurement.model_validate(answer["result"])
+        return _failed(request, Failure.model_validate(answer["failure"]))
+
+    async def _answer(self, request: SurveyRequest | TrialRequest, report: ReportProgress, log: Path) -> dict[str, Any]:
+        """The worker's last word: {"result": ...} or {"failure": ...}."""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                # -P: a folder named like one of ours in the working directory must not be imported.
+                *(sys.executable, "-P", "-m", "tools.worker_process"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                limit=_LARGEST_ANSWER,
+            )
+        try:
+            async for message in _messages(process, request.model_dump_json()):
+                if "progress" in message:
+                    report(Progress.model_validate(message["progress"]))
+                elif "input_error" in message:
+                    raise InputError(message["input_error"])
+                else:
+                    return message
+            return {"failure": _silent_end(await process.wait(), log).model_dump()}
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+async def _messages(process: asyncio.subprocess.Process, request: str) -> AsyncIterator[dict[str, Any]]:
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both were asked for as pipes
+    process.stdin.write(request.encode() + b"\n")
+    # A child that died at once closes the pipe; its exit code tells the story.
+    try:
+        await process.stdin.drain()
+    except (BrokenPipeError, ConnectionResetError):
+        return
+    while line := await process.stdout.readline():
+        yield json.loads(line)
+
+
+def _silent_end(code: int, log: Path) -> Failure:
+    if code == -9:
+        return Failure(kind="out_of_memory", message="the worker was killed, most likely for memory (signal 9)")
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.is_file() else []
+    reason = f": {last[0]}" if last else ""
+    return Failure(kind="crashed", message=f"the worker ended with code {code}{reason} (log: {log})")
+
+
+def _failed(request: TrialRequest, failure: Failure) -> Measurement:
+    return Measurement(fidelity=request.fidelity, parameters=request.design.parameters, failure=failure)
+
+
+def make_workers(setting: str, log_folder: Path) -> Workers:
+    """`local` or `processes`. Raises InputError for anything else."""
+    if setting == "local":
+        return LocalWorkers()
+    if setting == "processes":
+        return ProcessWorkers(log_folder)
+    raise InputError(f"workers={setting!r} is not known: use 'processes' or 'local'.")
