@@ -43,7 +43,7 @@ class AnswerSchemas:
             "hidden_size": (hidden, Field(description="one width for all layers")),
             "spans": (
                 list[span],
-                Field(min_length=1, max_length=_MOST_SPANS, description="runs of layers, in order, no overlaps"),
+                Field(min_length=1, max_length=_MOST_SPANS, description="runs of layers, in order"),
             ),
         }
         reasons = Field(min_length=1, max_length=2, description="the strategies that this design applies")

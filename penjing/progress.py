@@ -102,10 +102,10 @@ class SearchProgress:
     def _say(self, text: str, quiet: bool = False) -> None:
         """A line that stays; `quiet` ones only where there is no bar."""
         if not quiet or not self._console.is_terminal:
-            self._console.print(text, highlight=False, markup=False)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         """A line for logs, once for each phase."""
         if not self._console.is_terminal and text != self._last_line:
             self._last_line = text
-            self._console.print(text, highlight=False, markup=False)
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -138,11 +138,27 @@ class Architecture(BaseModel):
         """The same network with other layer shapes."""
         return Architecture(fixed=self.fixed, hidden_size=self.hidden_size, layers=tuple(layers))
 
-    def describe(self) -> str:
-        """One line for people: `hidden 576; layers 0-9: kv_heads 3, ffn 1280; ...`."""
-        runs = [
-            f"layers {span.first_layer}-{span.last_layer}: kv_heads {span.shape.num_key_value_heads}, "
-            f"ffn {span.shape.intermediate_size}"
-            for span in self.spans()
-        ]
-        return "; ".join([f"hidden {self.hidden_size}", *runs])
+    def describe(self, most_runs: int = 6) -> str:
+        """One line for people and prompts: `hidden 576; layers 0-9: kv_heads 3, ffn 1280; ...`.
+
+        A design of more than `most_runs` runs of equal layers is told in that many parts, widths as ranges:
+        `layers 0-4: kv_heads 2-3, ffn 1152-1536`.
+        """
+        spans = [(span.first_layer, span.last_layer) for span in self.spans()]
+        if len(spans) > most_runs:
+            depth = len(self.layers)
+            edges = [part * depth // most_runs for part in range(most_runs + 1)]
+            spans = [(first, end - 1) for first, end in pairwise(edges)]
+        return "; ".join([f"hidden {self.hidden_size}", *(self._describe_layers(*span) for span in spans)])
+
+    def _describe_layers(self, first: int, last: int) -> str:
+        layers = self.layers[first : last + 1]
+        where = f"layers {first}-{last}" if last > first else f"layer {first}"
+        heads = _range([layer.num_key_value_heads for layer in layers])
+        ffn = _range([layer.intermediate_size for layer in layers])
+        return f"{where}: kv_heads {heads}, ffn {ffn}"
+
+
+def _range(values: list[int]) -> str:
+    smallest, largest = min(values), max(values)
+    return str(smallest) if smallest == largest else f"{smallest}-{largest}"

@@ -13,7 +13,7 @@ class DataSettings(BaseModel):
     block_length: int = Field(256, ge=8, description="tokens in one training or validation block")
     training_tokens: int = Field(2_000_000, ge=1, description="prepare at most this many tokens for training")
     validation_tokens: int = Field(8192, ge=1, description="tokens of every measurement, rounded down to whole blocks")
-    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the documents that only validation sees")
+    validation_share: float = Field(0.1, gt=0, lt=1, description="share of the text that only validation sees")
     text_field: str = Field("text", description="name of the text column in jsonl, parquet and hub data sets")
     split: str = Field("train", description="split of a hub data set")
 

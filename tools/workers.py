@@ -6,6 +6,7 @@ candidate only.
 
 import asyncio
 import json
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
@@ -94,6 +95,7 @@ class ProcessWorkers(Workers):
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 limit=_LARGEST_ANSWER,
+                env=_environment(),
             )
         try:
             async for message in _messages(process, request.model_dump_json()):
@@ -108,6 +110,16 @@ class ProcessWorkers(Workers):
             if process.returncode is None:
                 process.kill()
             await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This process's, but OpenMP threads that wait spin only briefly.
+
+    With libgomp's default, a second busy process on the machine makes two-threaded torch many times slower.
+    """
+    if "OMP_WAIT_POLICY" in os.environ:
+        return dict(os.environ)
+    return {"GOMP_SPINCOUNT": "1000", **os.environ}
 
 
 async def _messages(process: asyncio.subprocess.Process, request: str) -> AsyncIterator[dict[str, Any]]:

@@ -76,7 +76,7 @@ class Trainer:
         pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
         total = 0.0
         for piece in pieces:
-            input_ids = torch.from_numpy(np.ascontiguousarray(piece)).long().to(self._compute.device)
+            input_ids = torch.from_numpy(np.array(piece)).long().to(self._compute.device)
             share = len(piece) / len(batch)
             with self._compute.autocast():
                 loss = self.model(input_ids=input_ids, labels=input_ids, use_cache=False).loss

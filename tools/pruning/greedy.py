@@ -50,7 +50,7 @@ class SaliencyDesigner:
 
     def greedy(self) -> Architecture:
         """EfficientLLM's design: the source shrunk to the budget. Raises InputError where the budget cannot be met."""
-        return self.shrink(self._source)
+        return self.fit(self._source)
 
     def forecast(self, design: Architecture) -> float:
         """Summed saliency of all groups that `design` cuts from the source: expected rise of the loss, untrained."""
@@ -67,6 +67,13 @@ class SaliencyDesigner:
     def kv_saliency(self, layer: int) -> float:
         """Summed saliency of all KV groups of one layer."""
         return float(self._kv[layer][-1])
+
+    def fit(self, design: Architecture) -> Architecture:
+        """`design` brought into the band of sizes: least salient steps cut, or most salient ones given back.
+
+        Where a single step is wider than the band, the result is the nearest one below `max_parameters`.
+        """
+        return self.grow(self.shrink(design))
 
     def shrink(self, design: Architecture) -> Architecture:
         """Cut least salient steps until at most `max_parameters` are left."""

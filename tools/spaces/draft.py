@@ -17,7 +17,10 @@ class SpanDraft(BaseModel):
 
 
 class DesignDraft(BaseModel):
-    """A proposed design. Layers that no span names keep their shape in the design it is based on."""
+    """A proposed design.
+
+    Layers that no span names keep their shape in the design it is based on; of two that overlap the later one counts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

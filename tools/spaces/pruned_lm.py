@@ -65,11 +65,10 @@ class PrunedLMSpace:
             design = design.with_layers([design.layers[0]] * len(design.layers))
             notes.append("all layers took the shape of layer 0, since the layers must be alike")
         size = design.parameters
-        if size > self.settings.max_parameters:
-            design = self.designer.shrink(design)
+        design = self.designer.fit(design)
+        if design.parameters < size:
             notes.append(f"least salient groups cut from {size:,} to {design.parameters:,} parameters")
-        elif size < self.settings.min_parameters:
-            design = self.designer.grow(design)
+        elif design.parameters > size:
             notes.append(f"most salient groups given back from {size:,} to {design.parameters:,} parameters")
         return design, notes
 
@@ -85,25 +84,21 @@ class PrunedLMSpace:
         layers[taker] = layers[taker].model_copy(update={"intermediate_size": taken})
         if self.settings.uniform:
             layers = [layers[giver]] * len(layers)
-        return self.designer.grow(self.designer.shrink(design.with_layers(layers)))
+        return self.designer.fit(design.with_layers(layers))
 
     def _span_problems(self, draft: DesignDraft) -> list[str]:
-        found, covered, last = [], set[int](), len(self.source.layers) - 1
+        found, last = [], len(self.source.layers) - 1
         for span in draft.spans:
             name = f"span {span.first_layer}-{span.last_layer}"
             if not 0 <= span.first_layer <= span.last_layer <= last:
                 found.append(f"{name}: layers must rise and lie within 0 to {last}.")
                 continue
-            layers = set(range(span.first_layer, span.last_layer + 1))
-            if layers & covered:
-                found.append(f"{name}: layers {min(layers & covered)} to {max(layers & covered)} are named twice.")
-            covered |= layers
             if not 1 <= span.num_key_value_heads <= self.largest_kv_heads:
                 found.append(f"{name}: num_key_value_heads must be 1 to {self.largest_kv_heads}.")
             if span.intermediate_size not in self.intermediate_sizes:
                 step, largest = self.settings.ffn_multiple, self.intermediate_sizes[-1]
                 found.append(f"{name}: intermediate_size must be a multiple of {step} up to {largest}.")
-        return found
+        return list(dict.fromkeys(found))
 
     def _design_problems(self, design: Architecture) -> list[str]:
         size, found = design.parameters, []

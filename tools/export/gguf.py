@@ -1,0 +1,184 @@
+"""Exports a cut model as one GGUF file that a stock llama.cpp runs, tokenizer and chat template included.
+
+Equal layers of the Llama and Mistral families become architecture "llama", layers that differ become "deci", the same
+network with head counts and feed-forward lengths per layer. llama.cpp's "qwen2" holds only queries as wide as the stem;
+any other Qwen2 is written as "llama" or "deci", which have biases too and compute the same. The norms of queries and
+keys in Qwen3 have no such twin; its layers are padded where they differ.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import gguf
+import torch
+from transformers import PreTrainedModel
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from tools.architecture import Architecture
+from tools.errors import InputError
+from tools.export.compact import design_tensors, rms_norm_eps
+from tools.export.gguf_tensors import PRECISIONS, prepared, write_tensors
+from tools.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
+from tools.export.huggingface import ExportReport
+from tools.export.padding import padded_architecture
+from tools.export.staged_file import staged_file
+
+FILE_NAME = "model.gguf"
+
+_FILE_TYPES = {
+    "f16": gguf.LlamaFileType.MOSTLY_F16,
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+}
+
+
+def export_gguf(
+    model: PreTrainedModel,
+    architecture: Architecture,
+    source_path: Path,
+    destination: Path,
+    overwrite: bool = False,
+    dtype: str = "f16",
+) -> ExportReport:
+    """Write the live, cut `model` of `architecture`, with the tokenizer in `source_path`, as a GGUF file.
+
+    The file is `destination`/model.gguf, or `destination` itself where its name ends in .gguf; it appears whole or not
+    at all. `dtype` is "f16", "f32" or "bf16"; norms and biases are float32 in each. `class_name` in the report is the
+    architecture in the file ("llama", "deci", "qwen2", "qwen3"). llama.cpp knows no sliding window in these, so the
+    context length in the file ends where the window would begin to forget. Raises InputError where the file exists
+    (unless `overwrite`) or cannot be written, or where llama.cpp has no way to say what the model or its tokenizer
+    does; ValueError where the model is not of that architecture.
+    """
+    if dtype not in PRECISIONS:
+        raise InputError(f"GGUF files are not written as {dtype!r}; choose one of {', '.join(PRECISIONS)}.")
+    name, written = _expressed(architecture)
+    makers = prepared(design_tensors(model, architecture), architecture, written, interleave=name in ("llama", "deci"))
+    divisors = _rotary_divisors(model, architecture, name)
+    if divisors is not None:
+        makers = {"rope_freqs.weight": lambda: divisors, **makers}
+    tokenizer = read_tokenizer(source_path, architecture.fixed.vocab_size, model.config.to_dict())
+    target = destination if destination.suffix == ".gguf" else destination / FILE_NAME
+    title = target.parent.resolve().name if target.name == FILE_NAME else target.stem
+    with staged_file(target, overwrite) as staged:
+        writer = gguf.GGUFWriter(staged, name)
+        try:
+            _add_general(writer, title, dtype)
+            _add_shapes(writer, written, model)
+            _add_tokenizer(writer, tokenizer)
+            write_tensors(writer, makers, dtype)
+        finally:
+            writer.close()
+        size = staged.stat().st_size
+    return ExportReport(
+        path=target,
+        class_name=name,
+        parameters=architecture.parameters,
+        file_parameters=written.parameters,
+        padded=written != architecture,
+        bytes=size,
+    )
+
+
+def _expressed(architecture: Architecture) -> tuple[str, Architecture]:
+    """The GGUF architecture that holds the design, and the design as it is written."""
+    fixed, heads = architecture.fixed, architecture.layers[0].num_attention_heads
+    if fixed.model_type == "qwen3":
+        if fixed.attention_output_bias:
+            raise InputError("llama.cpp's qwen3 has no bias in its output projection; export to the hf format instead.")
+        return "qwen3", padded_architecture(architecture)
+    if not architecture.is_homogeneous:
+        return "deci", architecture
+    if fixed.model_type == "qwen2" and heads * fixed.head_dim == architecture.hidden_size:
+        return "qwen2", architecture
+    return "llama", architecture
+
+
+def _add_general(writer: gguf.GGUFWriter, title: str, dtype: str) -> None:
+    writer.add_type(gguf.GGUFType.MODEL)
+    writer.add_name(title)
+    writer.add_file_type(_FILE_TYPES[dtype])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_shapes(writer: gguf.GGUFWriter, written: Architecture, model: PreTrainedModel) -> None:
+    fixed, config = written.fixed, model.config.to_dict()
+    if config.get("hidden_act", "silu") != "silu":
+        raise InputError(
+            f"llama.cpp runs no {config['hidden_act']} in these families; export to the hf format instead."
+        )
+    layers = written.layers[:1] if written.is_homogeneous else written.layers
+    lengths = ([s.num_attention_heads, s.num_key_value_heads, s.intermediate_size] for s in layers)
+    heads, key_value_heads, feed_forward = (
+        list(row) if len(layers) > 1 else row[0] for row in zip(*lengths, strict=True)
+    )
+    writer.add_block_count(len(written.layers))
+    writer.add_context_length(_context_length(config))
+    writer.add_embedding_length(written.hidden_size)
+    writer.add_vocab_size(fixed.vocab_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(key_value_heads)
+    writer.add_feed_forward_length(feed_forward)
+    # Without these llama.cpp divides the hidden size by the heads, which is wrong once either of them has been cut.
+    writer.add_key_length(fixed.head_dim)
+    writer.add_value_length(fixed.head_dim)
+    writer.add_rope_dimension_count(fixed.head_dim)
+    writer.add_layer_norm_rms_eps(rms_norm_eps(model))
+    rope = _rope(config)
+    writer.add_rope_freq_base(float(rope["rope_theta"]))
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+
+
+def _context_length(config: dict[str, Any]) -> int:
+    length, window = int(config["max_position_embeddings"]), config.get("sliding_window")
+    slides = "sliding_attention" in (config.get("layer_types") or ["sliding_attention"])
+    return min(length, int(window)) if window and slides else length
+
+
+def _rope(config: dict[str, Any]) -> dict[str, Any]:
+    rope = dict(config.get("rope_parameters") or {})
+    kind = rope.setdefault("rope_type", "default")
+    if kind not in ("default", "linear", "llama3") or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise InputError(
+            f"Rotary positions of type {kind!r} are not written to GGUF files; export to the hf format instead."
+        )
+    return rope
+
+
+def _rotary_divisors(model: PreTrainedModel, architecture: Architecture, name: str) -> torch.Tensor | None:
+    """What llama3 scaling divides each pair's frequency by (float32, head_dim / 2), or None without that scaling."""
+    rope = _rope(model.config.to_dict())
+    if rope["rope_type"] != "llama3":
+        return None
+    if name not in ("llama", "deci"):
+        raise InputError(f"llama.cpp's {name} has no llama3 scaling of positions; export to the hf format instead.")
+    config = copy.deepcopy(model.config)
+    # The live config may lack an explicit head_dim, and would derive a wrong one from the cut width.
+    config.head_dim = head_dim = architecture.fixed.head_dim
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = float(rope["rope_theta"]) ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    return (plain / scaled.double()).float()
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: GgufTokenizer) -> None:
+    writer.add_tokenizer_model(tokenizer.model)
+    writer.add_tokenizer_pre(tokenizer.pre)
+    writer.add_token_list(tokenizer.tokens)
+    writer.add_token_types(tokenizer.types)
+    if tokenizer.scores:
+        writer.add_token_scores(tokenizer.scores)
+    if tokenizer.merges:
+        writer.add_token_merges(tokenizer.merges)
+    writer.add_bos_token_id(tokenizer.bos)
+    writer.add_eos_token_id(tokenizer.eos)
+    if tokenizer.unknown is not None:
+        writer.add_unk_token_id(tokenizer.unknown)
+    if tokenizer.padding is not None:
+        writer.add_pad_token_id(tokenizer.padding)
+    writer.add_add_bos_token(tokenizer.add_bos)
+    writer.add_add_eos_token(tokenizer.add_eos)
+    writer.add_add_space_prefix(tokenizer.add_space_prefix)
+    if tokenizer.chat_template is not None:
+        writer.add_chat_template(tokenizer.chat_template)
