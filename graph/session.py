@@ -168,7 +168,9 @@ class SearchSession:
         format: Literal["hf", "gguf"] = "hf",
         overwrite: bool = False,
     ) -> "ExportReport":
-        """Write a trial's model to a new directory. Weights that were not kept are grown again.
+        """Write a trial's model to a new directory: `hf` for transformers, `gguf` for llama.cpp.
+
+        Weights that were not kept are grown again.
 
         Raises InputError for a trial without a model, and where the directory exists or cannot be written.
         """
@@ -178,7 +180,7 @@ class SearchSession:
         where = Path(destination).expanduser().absolute()
 
         def export() -> "ExportReport":
-            return asyncio.run(export_recorded(self.config, self._records, chosen, where, overwrite, _ignore))
+            return asyncio.run(export_recorded(self.config, self._records, chosen, where, overwrite, format, _ignore))
 
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:

@@ -2,7 +2,7 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from graph.context import RunContext
 from graph.events import StageEvent
@@ -14,11 +14,13 @@ from tools.trial import MODEL_FOLDER, has_weights
 if TYPE_CHECKING:
     from tools.export.huggingface import ExportReport
 
+ExportFormat = Literal["hf", "gguf"]
+
 
 async def export_trial(
-    context: RunContext, trial: TrialView, destination: Path, overwrite: bool = False
+    context: RunContext, trial: TrialView, destination: Path, overwrite: bool = False, format: ExportFormat = "hf"
 ) -> "ExportReport":
-    """Write `trial` as a directory that `transformers` opens. Raises InputError where that cannot be."""
+    """Write `trial` for `transformers` or as a GGUF file. Raises InputError where that cannot be."""
     if not trial.succeeded:
         raise InputError(f"Trial {trial.number} was not grown, so there is no model to export; choose another trial.")
     request = context.trial_request(trial.architecture)
@@ -28,14 +30,18 @@ async def export_trial(
         measurement = await grow(context, request, trial.number)
         if measurement.failure is not None:
             raise InputError(f"Trial {trial.number} could not be grown again: {measurement.failure.message}.")
-    folder = request.folder / MODEL_FOLDER
-    return await asyncio.to_thread(_export, context, trial, folder, destination, overwrite)
 
+    def write() -> "ExportReport":
+        from tools.export.compact import load_compact
 
-def _export(context: RunContext, trial: TrialView, folder: Path, destination: Path, overwrite: bool) -> "ExportReport":
-    from tools.export.compact import load_compact
-    from tools.export.huggingface import export_huggingface
+        source = context.survey.source_path
+        model = load_compact(source, request.folder / MODEL_FOLDER)
+        if format == "gguf":
+            from tools.export.gguf import export_gguf
 
-    source = context.survey.source_path
-    model = load_compact(source, folder)
-    return export_huggingface(model, trial.architecture, source, destination, overwrite=overwrite)
+            return export_gguf(model, trial.architecture, source, destination, overwrite=overwrite)
+        from tools.export.huggingface import export_huggingface
+
+        return export_huggingface(model, trial.architecture, source, destination, overwrite=overwrite)
+
+    return await asyncio.to_thread(write)

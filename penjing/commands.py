@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,14 @@ app = typer.Typer(
     "grows the model into it.\n\nStart with [bold]penjing search --preset quick[/bold]: a whole search in minutes, "
     "without key, GPU or network.",
 )
+
+
+class ExportFormat(StrEnum):
+    """What an export writes."""
+
+    hf = "hf"
+    gguf = "gguf"
+
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
@@ -121,11 +130,14 @@ def export(
         str, typer.Argument(metavar="[TRIAL] DIR", help="Trial number (default: the best), then the new directory.")
     ],
     directory: Annotated[str | None, typer.Argument(metavar="", show_default=False)] = None,
+    format: Annotated[
+        ExportFormat, typer.Option(help="hf: for transformers; gguf: one file for llama.cpp.")
+    ] = ExportFormat.hf,
     overwrite: Annotated[bool, typer.Option(help="Replace a model directory that exists.")] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Write a trial's model as a directory that transformers opens.
+    """Write a trial's model as a directory that transformers opens, or as a GGUF file.
 
     [bold]Examples[/bold]: penjing export latest my-model; penjing export latest 3 my-model
     """
@@ -140,7 +152,7 @@ def export(
             trial, destination = session.trial(int(trial_or_directory)), directory
         else:
             raise InputError(f"{trial_or_directory!r} is no trial number: write penjing export RUN [TRIAL] DIR.")
-        report = session.export(trial, destination, overwrite=overwrite)
+        report = session.export(trial, destination, format=format.value, overwrite=overwrite)
         document = export_document(report, trial)
         if as_json:
             print(json.dumps(document))

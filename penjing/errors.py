@@ -42,12 +42,15 @@ def _told(error: Exception) -> tuple[str, int]:
     from penjing.configuration import in_words
     from prompts.library import PromptError
     from tools.errors import InputError
+    from tools.failures import FULL_DISK, is_full_disk
     from tools.workers import WorkerError
 
     if isinstance(error, ValidationError):
         return in_words(error), BAD_INPUT
     if isinstance(error, (InputError, PromptError)):
         return str(error), BAD_INPUT
+    if is_full_disk(error):
+        return FULL_DISK, BAD_INPUT
     if isinstance(error, WorkerError):
         return str(error), FAILED
     return f"Unexpected {type(error).__name__}: {error}. Run again with --debug to see where.", FAILED

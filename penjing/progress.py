@@ -5,16 +5,16 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from graph.events import AnyEvent, EvaluationEvent, FinishedEvent, ProgressEvent, ProposalEvent, StageEvent, SurveyEvent
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
 _PHASES = {
     "cutting": (0.0, 0.1),
-    "measuring the cut model": (0.1, 0.2),
+    "measuring, cut": (0.1, 0.2),
     "growing": (0.2, 0.9),
-    "measuring the grown model": (0.9, 0.95),
+    "measuring, grown": (0.9, 0.95),
     "saving": (0.95, 1.0),
 }
 
@@ -25,22 +25,23 @@ class SearchProgress:
     def __init__(self, console: Console, trials: int, already: int = 0) -> None:
         self._console, self._trials = console, trials
         self._already, self._done, self._current = already, already, 0.0
+        self._started = time.monotonic()
         self._first_trial: float | None = None
         self._best: float | None = None
         self._phase = "starting"
         self._last_line = ""
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TaskProgressColumn(),
             TextColumn("{task.fields[trial]}"),
-            TextColumn("best loss {task.fields[best]}"),
-            TimeElapsedColumn(),
+            TextColumn("best {task.fields[best]}"),
+            TextColumn("{task.fields[elapsed]}"),
             TextColumn("{task.fields[left]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=float(trials), trial="", best="-", left="")
+        self._task = self._bar.add_task("starting", total=float(trials), trial="", best="-", left="", elapsed="0:00")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -89,15 +90,21 @@ class SearchProgress:
         best = "-" if self._best is None else f"{self._best:.4f}"
         trial = f"trial {min(self._done + 1, self._trials)}/{self._trials}"
         self._bar.update(
-            self._task, completed=position, description=self._phase, trial=trial, best=best, left=self._left(position)
+            self._task,
+            completed=position,
+            description=self._phase,
+            trial=trial,
+            best=best,
+            elapsed=_clock(time.monotonic() - self._started),
+            left=self._left(position),
         )
 
     def _left(self, position: float) -> str:
         here = position - self._already
         if self._first_trial is None or here < 0.3:
-            return "time left: measuring"
+            return "estimating"
         seconds = (time.monotonic() - self._first_trial) / here * (self._trials - position)
-        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} left"
+        return f"{_clock(seconds)} left"
 
     def _say(self, text: str, quiet: bool = False) -> None:
         """A line that stays; `quiet` ones only where there is no bar."""
@@ -109,3 +116,7 @@ class SearchProgress:
         if not self._console.is_terminal and text != self._last_line:
             self._last_line = text
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"

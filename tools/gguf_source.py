@@ -12,6 +12,8 @@ from tools.staging import staged_directory
 
 Report = Callable[[str, float], None]
 
+_FORMAT = 2  # raised when the same file would be converted in another way
+
 
 def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) -> Path:
     """The directory under `cache` with the weights of `gguf` in bf16, its tokenizer and its chat template.
@@ -24,7 +26,7 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
 
     with gguf.open("rb") as file:
         digest = sampled_digest(file, 0, gguf.stat().st_size)[:12]
-    directory = cache / f"{name}-{digest}"
+    directory = cache / f"{name}-{digest}-{_FORMAT}"
     if directory.is_dir():
         return directory
     try:
@@ -69,11 +71,24 @@ def convert_gguf(gguf: Path, destination: Path, report: Report | None = None) ->
         plain.config.dtype = torch.bfloat16
         plain.generation_config = loaded.generation_config
         plain.save_pretrained(str(destination))
+        _restore_digit_splitting(tokenizer, gguf)
         tokenizer.save_pretrained(str(destination))
     for file in destination.glob("*.safetensors"):
         # safetensors makes files that only their owner can read; the config's mode follows the umask.
         os.chmod(file, (destination / "config.json").stat().st_mode)  # noqa: PTH101
     notify(message, 1.0)
+
+
+def _restore_digit_splitting(tokenizer: Any, gguf: Path) -> None:
+    """SmolLM's tokenizer takes digits one by one; transformers' GGUF loader forgets this part of it."""
+    from gguf import GGUFReader
+    from tokenizers import pre_tokenizers
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
 
 
 @contextlib.contextmanager

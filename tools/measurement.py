@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-FailureKind = Literal["out_of_memory", "not_finite", "time_limit", "disk_full", "crashed"]
+FailureKind = Literal["out_of_memory", "not_finite", "time_limit", "crashed"]
 
 
 class Failure(BaseModel):

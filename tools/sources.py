@@ -41,11 +41,12 @@ class Source:
     architecture: Architecture
 
 
-def resolve_source(name: str, report: Report | None = None) -> Source:
+def resolve_source(name: str, report: Report | None = None, cache: Path | None = None) -> Source:
     """Find the model `name`: the embedded "smollm2-135m", a local directory, or a hub name `owner/model[@revision]`.
 
     A hub model that is complete in the local hub cache is taken from there without a network. The embedded model is
-    converted at its first use, which takes up to a minute; `report` gets a message and the share done. Raises
+    converted at its first use, which takes up to a minute, and kept in `cache` (default: the user's cache folder); `report`
+    gets a message and the share done. Raises
     InputError where there is no such model, or it cannot be cut.
     """
     from tools.embedded import EMBEDDED_NAME, embedded_model_file
@@ -55,7 +56,9 @@ def resolve_source(name: str, report: Report | None = None) -> Source:
 
         from tools.gguf_source import converted
 
-        path = converted(embedded_model_file(), name, platformdirs.user_cache_path("penjing") / "sources", report)
+        path = converted(
+            embedded_model_file(), name, cache or platformdirs.user_cache_path("penjing") / "sources", report
+        )
     elif Path(name).expanduser().is_dir():
         path = Path(name).expanduser().resolve()
     elif Path(name).expanduser().is_file():

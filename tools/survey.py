@@ -37,7 +37,7 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
         report(Progress(phase=phase, done=round(100 * share), total=100))
 
     say("reading the source", 0.0)
-    source = resolve_source(request.source, report=say)
+    source = resolve_source(request.source, report=say, cache=request.cache / "sources")
     corpus = prepare_corpus(request.corpus, source.path, request.data, request.cache / "corpora", report=say)
     compute = choose_compute(request.recipe.precision)
     key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
@@ -65,7 +65,7 @@ def _survey(
     recipe = request.recipe
     model = load_model(source.path)
     compute.place(model)
-    report(Progress(phase="measuring the source", done=0, total=1))
+    report(Progress(phase="measuring, source", done=0, total=1))
     loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
     latency = decode_latency(model)
     trainer = Trainer(model, corpus.train, recipe, compute, request.seed)

@@ -56,10 +56,10 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
         report(Progress(phase=phase, done=done, total=total, loss=step_loss))
 
-    before = loss_now("measuring the cut model")
+    before = loss_now("measuring, cut")
     steps = recipe.training_steps if request.fidelity == "short_training" else 0
     trainer.train(steps, "growing", on_step)
-    loss = loss_now("measuring the grown model") if steps else before
+    loss = loss_now("measuring, grown") if steps else before
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))
     save_compact(model, request.design, request.folder / MODEL_FOLDER)

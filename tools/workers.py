@@ -9,15 +9,17 @@ import json
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tools.errors import InputError
+from tools.failures import FULL_DISK, failure_of, is_full_disk
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
 
 _LARGEST_ANSWER = 2**24
+Result = TypeVar("Result")
 
 
 class WorkerError(RuntimeError):
@@ -45,19 +47,28 @@ class LocalWorkers(Workers):
     async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
         from tools.survey import run_survey
 
-        return await asyncio.to_thread(run_survey, request, report)
+        return await _with_room(asyncio.to_thread(run_survey, request, report))
 
     async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
         from tools.trial import run_trial
-        from tools.worker_process import failure_of
 
         try:
-            return await asyncio.to_thread(run_trial, request, report)
+            return await _with_room(asyncio.to_thread(run_trial, request, report))
         except (RuntimeError, MemoryError, OSError) as error:
             failure = failure_of(error)
             if failure is None:
                 raise
             return _failed(request, failure)
+
+
+async def _with_room(work: Awaitable[Result]) -> Result:
+    """Await `work`; a full disk is bad input, not a result: the same work succeeds once there is room."""
+    try:
+        return await work
+    except Exception as error:
+        if is_full_disk(error):
+            raise InputError(FULL_DISK) from error
+        raise
 
 
 class ProcessWorkers(Workers):

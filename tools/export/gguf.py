@@ -52,10 +52,11 @@ def export_gguf(
     """
     if dtype not in PRECISIONS:
         raise InputError(f"GGUF files are not written as {dtype!r}; choose one of {', '.join(PRECISIONS)}.")
-    name, written = _expressed(architecture)
+    rope = _rope(model.config.to_dict())
+    name, written = _expressed(architecture, rope["rope_type"])
     makers = prepared(design_tensors(model, architecture), architecture, written, interleave=name in ("llama", "deci"))
-    divisors = _rotary_divisors(model, architecture, name)
-    if divisors is not None:
+    if rope["rope_type"] == "llama3":
+        divisors = _rotary_divisors(model, architecture, float(rope["rope_theta"]))
         makers = {"rope_freqs.weight": lambda: divisors, **makers}
     tokenizer = read_tokenizer(source_path, architecture.fixed.vocab_size, model.config.to_dict())
     target = destination if destination.suffix == ".gguf" else destination / FILE_NAME
@@ -80,16 +81,19 @@ def export_gguf(
     )
 
 
-def _expressed(architecture: Architecture) -> tuple[str, Architecture]:
+def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Architecture]:
     """The GGUF architecture that holds the design, and the design as it is written."""
     fixed, heads = architecture.fixed, architecture.layers[0].num_attention_heads
     if fixed.model_type == "qwen3":
         if fixed.attention_output_bias:
             raise InputError("llama.cpp's qwen3 has no bias in its output projection; export to the hf format instead.")
+        if rope_type == "llama3":
+            raise InputError("llama.cpp's qwen3 has no llama3 scaling of positions; export to the hf format instead.")
         return "qwen3", padded_architecture(architecture)
     if not architecture.is_homogeneous:
         return "deci", architecture
-    if fixed.model_type == "qwen2" and heads * fixed.head_dim == architecture.hidden_size:
+    fits_qwen2 = heads * fixed.head_dim == architecture.hidden_size and rope_type != "llama3"
+    if fixed.model_type == "qwen2" and fits_qwen2:
         return "qwen2", architecture
     return "llama", architecture
 
@@ -147,18 +151,13 @@ def _rope(config: dict[str, Any]) -> dict[str, Any]:
     return rope
 
 
-def _rotary_divisors(model: PreTrainedModel, architecture: Architecture, name: str) -> torch.Tensor | None:
-    """What llama3 scaling divides each pair's frequency by (float32, head_dim / 2), or None without that scaling."""
-    rope = _rope(model.config.to_dict())
-    if rope["rope_type"] != "llama3":
-        return None
-    if name not in ("llama", "deci"):
-        raise InputError(f"llama.cpp's {name} has no llama3 scaling of positions; export to the hf format instead.")
+def _rotary_divisors(model: PreTrainedModel, architecture: Architecture, theta: float) -> torch.Tensor:
+    """What llama3 scaling divides the frequency of each pair by, theta^(-2i/D): float32, head_dim D / 2."""
     config = copy.deepcopy(model.config)
     # The live config may lack an explicit head_dim, and would derive a wrong one from the cut width.
     config.head_dim = head_dim = architecture.fixed.head_dim
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
-    plain = float(rope["rope_theta"]) ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    plain = theta ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     return (plain / scaled.double()).float()
 
 

@@ -47,8 +47,9 @@ def byte_level_name(description: dict[str, Any]) -> str:
 def space_prefix(description: dict[str, Any]) -> bool:
     """Whether a SentencePiece-style tokenizer puts a space before a text.
 
-    Where transformers does so at the beginning only ("first"), llama.cpp does it after special tokens too. Raises
-    InputError where spaces are not turned into U+2581, or words are split at them.
+    With a Metaspace that does so, transformers leaves a text that begins with a space as it is, and "first" leaves what
+    follows a special token; llama.cpp puts a space there too. Raises InputError where spaces are not turned into
+    U+2581, or words are split at them.
     """
     steps = [*_flat(description.get("normalizer"), "normalizers")]
     steps += _flat(description.get("pre_tokenizer"), "pretokenizers")

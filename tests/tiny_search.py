@@ -1,0 +1,60 @@
+"""A tiny real source, a small corpus, and settings whose whole search takes seconds: fixtures for other tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graph.config import SearchConfig
+
+WORDS = ("pruning", "trains", "a", "small", "tree", "while", "it", "grows", "and", "the", "gardener", "cuts", "least")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty short documents, all different."""
+    folder = tmp_path_factory.mktemp("corpus")
+    lines = []
+    for number in range(40):
+        text = " ".join(WORDS[(number * 7 + place * (number % 5 + 1)) % len(WORDS)] for place in range(60))
+        lines.append(f'{{"text": "{number}: {text}"}}')
+    path = folder / "corpus.jsonl"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def settings_of(sources: dict[str, Path], corpus: Path) -> Callable[..., dict[str, Any]]:
+    """Plain settings of a tiny search in a home of its own; keyword arguments override them."""
+
+    def make(folder: Path, **overrides: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = {
+            "source": str(sources["llama-tied"]),
+            "corpus": str(corpus),
+            "max_parameters": 80_000,
+            "trials": 5,
+            "self_evolution": 2,
+            "repairs": 1,
+            "workers": "local",
+            "chat_model": "openai:fake",
+            "max_retries": 0,
+            "home": str(folder / "home"),
+            "cache": str(folder / "cache"),
+            "data": {"block_length": 32, "training_tokens": 4096, "validation_tokens": 256},
+            "recipe": {"warmup_steps": 2, "training_steps": 2, "batch_size": 2, "micro_batch_size": 1},
+            "space": {"ffn_multiple": 8, "hidden_multiple": 8},
+        }
+        return plain | overrides
+
+    return make
+
+
+@pytest.fixture
+def config_of(settings_of: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., SearchConfig]:
+    """The same as a SearchConfig, in this test's own folder."""
+
+    def make(**overrides: Any) -> SearchConfig:
+        return SearchConfig(**settings_of(tmp_path, **overrides))
+
+    return make
