@@ -24,7 +24,7 @@ class ResultRow(BaseModel):
 
 def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
     """Parent, greedy design where it was grown, best trial."""
-    rows = [_row("parent (untrained source)", None, survey.measurement, survey.architecture.describe())]
+    rows = [_row("parent, not trained further", None, survey.measurement, survey.architecture.describe())]
     greedy = [trial for trial in trials if trial.stage == "greedy"]
     for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", best(trials, 1))]:
         for entry in trial:

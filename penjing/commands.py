@@ -209,15 +209,16 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import print_next, result_table
+    from penjing.tables import print_next, result_table, verdict
 
     result = document["result"]
     _stdout().print(result_table(result["table"]))
+    _stdout().print(verdict(result["table"]), highlight=False)
     print_next(_stdout(), session.run_id, result["export"])
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import result_table, trial_table
+    from penjing.tables import result_table, trial_table, verdict
 
     console = _stdout()
     console.print(
@@ -228,7 +229,10 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(f"source {document['source']}, corpus {document['corpus']}", highlight=False)
     if document["result"] is not None:
         console.print(result_table(document["result"]["table"]))
+        console.print(verdict(document["result"]["table"]), highlight=False)
     console.print(trial_table(session.trials()))
+    for trial in session.trials():
+        console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in document["proposals"].items())
     console.print(f"agents' proposals: {counts}", highlight=False)
     tokens = document["tokens"]

@@ -2,21 +2,24 @@
 
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from memory.tables import Proposal, Run
 from memory.views import TrialView
 
+_STAGES = {"greedy": "greedy", "self_evolution": "evolution", "knowledge_distillation": "distillation"}
+
 
 def result_table(rows: list[dict[str, Any]]) -> Table:
     """The final table of a search."""
-    table = Table(title="Result", title_justify="left")
+    table = _table("Result")
     table.add_column("model")
-    for name in ("parameters", "loss", "perplexity", "ms per token"):
+    for name in ("parameters", "loss", "perplexity", "ms/token"):
         table.add_column(name, justify="right")
     for row in rows:
-        name = row["name"] if row["trial"] is None else f"{row['name']} (trial {row['trial']})"
+        name = row["name"] if row["trial"] is None else f"{row['name']}, trial {row['trial']}"
         figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), _number(row["latency_ms"], 1))
         table.add_row(name, f"{row['parameters']:,}", *figures)
     return table
@@ -24,26 +27,24 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
 
 def trial_table(trials: list[TrialView]) -> Table:
     """One line for each trial."""
-    table = Table(title="Trials", title_justify="left")
-    for name in ("trial", "stage", "proposal", "parent"):
+    table = _table("Trials")
+    for name in ("trial", "stage", "proposal", "from"):
         table.add_column(name)
-    for name in ("parameters", "forecast", "untrained", "loss", "ms per token"):
+    for name in ("size", "forecast", "cut loss", "loss", "ms"):
         table.add_column(name, justify="right")
-    table.add_column("design")
     for trial in trials:
         found = trial.measurement
         loss = _number(trial.loss, 4) if found is None or found.failure is None else found.failure.kind
         table.add_row(
             str(trial.number),
-            trial.stage.replace("_", " "),
-            trial.outcome + (" (cached)" if trial.cached else ""),
+            _STAGES.get(trial.stage, trial.stage),
+            trial.outcome + (", cached" if trial.cached else ""),
             "-" if trial.parent_number is None else str(trial.parent_number),
-            f"{trial.architecture.parameters:,}",
-            _number(trial.forecast, 4),
+            f"{trial.architecture.parameters / 1e6:.1f}M",
+            "-" if trial.forecast is None else f"{trial.forecast:.2g}",
             _number(found.loss_before_training if found else None, 4),
             loss,
             _number(found.latency_ms if found else None, 1),
-            trial.architecture.describe(),
         )
     return table
 
@@ -69,14 +70,31 @@ def ledger(proposals: list[Proposal]) -> dict[str, int]:
     return {name: outcomes.count(name) for name in ("valid", "repaired", "projected", "rejected")}
 
 
+def verdict(rows: list[dict[str, Any]]) -> str:
+    """Whether the agents' designs beat the baseline inside the search, in one sentence."""
+    named = {row["name"]: row for row in rows}
+    greedy, best = named.get("saliency-greedy design"), named["best of the search"]
+    if greedy is None or greedy["loss"] is None:
+        return "The saliency-greedy design could not be grown, so there is no baseline."
+    if best["trial"] == greedy["trial"]:
+        return "The agents' designs did not beat the saliency-greedy design."
+    return f"Best against saliency-greedy design: loss {best['loss'] - greedy['loss']:+.4f} (one seed, same tokens)."
+
+
 def print_next(console: Console, run: str, export: str) -> None:
     """The commands to type next."""
     console.print(f"\nExported model: {export}", highlight=False, soft_wrap=True)
     console.print("Type next:", highlight=False)
     console.print(f"  penjing show {run}", highlight=False)
     console.print(f"  penjing export {run} my-model", highlight=False)
+    console.print(f"  penjing export {run} my-model --format gguf", highlight=False)
     load = f"from transformers import pipeline; print(pipeline('text-generation', '{export}')('Once upon'))"
-    console.print(f'  python -c "{load}"', highlight=False, soft_wrap=True, markup=False)
+    console.print(f'  .venv/bin/python -c "{load}"', highlight=False, soft_wrap=True, markup=False)
+
+
+def _table(title: str) -> Table:
+    """A table that fits 80 columns."""
+    return Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
 
 
 def _number(value: float | None, digits: int) -> str:

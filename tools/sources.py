@@ -45,9 +45,8 @@ def resolve_source(name: str, report: Report | None = None, cache: Path | None =
     """Find the model `name`: the embedded "smollm2-135m", a local directory, or a hub name `owner/model[@revision]`.
 
     A hub model that is complete in the local hub cache is taken from there without a network. The embedded model is
-    converted at its first use, which takes up to a minute, and kept in `cache` (default: the user's cache folder); `report`
-    gets a message and the share done. Raises
-    InputError where there is no such model, or it cannot be cut.
+    converted at its first use, which takes up to a minute, and kept in `cache` (default: the user's cache folder);
+    `report` gets a message and the share done. Raises InputError where there is no such model, or it cannot be cut.
     """
     from tools.embedded import EMBEDDED_NAME, embedded_model_file
 

@@ -56,7 +56,7 @@ def test_a_whole_search(config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Pat
     record = session.record
     assert record.status == "finished" and record.result is not None
     names = [row["name"] for row in record.result["table"]]
-    assert names == ["parent (untrained source)", "saliency-greedy design", "best of the search"]
+    assert names == ["parent, not trained further", "saliency-greedy design", "best of the search"]
     assert (session.folder.path / "best_shape.png").read_bytes().startswith(b"\x89PNG")
     assert session.best().loss == min(trial.loss or 9.0 for trial in trials)
     sizes = [trial.architecture.parameters for trial in session.pareto()]
@@ -242,12 +242,54 @@ def test_a_run_belongs_to_one_process(config_of: ConfigOf, endpoint: FakeOpenAI)
     stream.close()
 
 
+@pytest.mark.parametrize("family", ["llama-untied", "llama-mqa", "mistral", "qwen2", "qwen3"])
+def test_every_family_is_grown_and_exported(
+    config_of: ConfigOf, sources: dict[str, Path], tmp_path: Path, family: str
+) -> None:
+    session = SearchSession.start(config_of(trials=1, source=str(sources[family]), max_parameters=None))
+    best = session.run()
+    assert best.succeeded and (session.folder.export / "model.safetensors").is_file()
+    assert session.export(best, tmp_path / "out", format="gguf").path.suffix == ".gguf"
+
+
+def test_the_script_of_the_design(
+    settings_of: Callable[..., dict[str, Any]],
+    endpoint: FakeOpenAI,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The script that the documentation shows, with a local source; everything else is set by the environment."""
+    import json
+
+    plain = settings_of(tmp_path)
+    for key in ("home", "cache", "workers", "data", "recipe", "space", "repairs"):
+        value = plain[key]
+        monkeypatch.setenv(f"PENJING_{key.upper()}", value if isinstance(value, str) else json.dumps(value))
+    script = f"""
+from penjing import SearchConfig, SearchSession
+
+config = SearchConfig(source={plain["source"]!r}, corpus={plain["corpus"]!r},
+                      max_parameters=80_000, trials=4, chat_model="openai:fake")
+session = SearchSession.start(config)
+for event in session.stream():          # typed events: proposal, evaluation, pattern, budget, ...
+    print(event)
+best = session.best()                   # a Trial: architecture, metrics, lineage, prompt, cost
+session.export(best, {str(tmp_path / "out")!r}, format="gguf")
+"""
+    exec(compile(script, "script", "exec"), {})  # noqa: S102 - our own text
+    assert "finished" in capsys.readouterr().out
+    assert list((tmp_path / "out").glob("*.gguf"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
         ({"max_parameters": 200_000}, "not below the source's"),
         ({"max_parameters": 500}, "smallest legal design"),
         ({"source": "/nowhere/at/all"}, "no model directory|no such|There is no"),
+        ({"source": "nobody/no-such-model"}, "nobody/no-such-model"),
+        ({"corpus": "nobody/no-such-data"}, "nobody/no-such-data"),
         ({"corpus": "/nowhere/text.jsonl"}, "text.jsonl"),
         ({"prompt_dir": "/nowhere/prompts"}, "no such folder"),
     ],
