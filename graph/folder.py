@@ -72,6 +72,19 @@ class RunFolder:
     def picture(self) -> Path:
         return self.path / "best_shape.png"
 
+    @property
+    def in_use(self) -> bool:
+        """Whether a process is working on the run now."""
+        if not self.path.is_dir():
+            return False
+        lock = FileLock(self.path / "run.lock", blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
     def lock(self) -> FileLock:
         """Take the run for this process. Raises InputError where another one has it."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -93,11 +93,11 @@ def runs(as_json: JsonOption = False, debug: DebugOption = False) -> None:
                 found = records.runs()
                 trials = {entry.id: records.trials(entry.id) for entry in found}
         if as_json:
-            print(json.dumps({"runs": [run_document(entry, trials[entry.id]) for entry in found]}))
+            print(json.dumps({"runs": [run_document(entry, trials[entry.id], home) for entry in found]}))
         elif not found:
             _stderr().print("There is no run yet; start one with: penjing search --preset quick", highlight=False)
         else:
-            _stdout().print(run_table(found, trials))
+            _stdout().print(run_table([run_document(entry, trials[entry.id], home) for entry in found]))
 
 
 @app.command()

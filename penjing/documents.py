@@ -1,9 +1,11 @@
 """What the commands print with --json: plain documents made from records and settings."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from graph.folder import Home
 from memory.tables import Run
 from memory.views import TrialView
 from penjing.tables import ledger
@@ -13,13 +15,19 @@ if TYPE_CHECKING:
     from tools.export.huggingface import ExportReport
 
 
-def run_document(run: Run, trials: list[TrialView]) -> dict[str, Any]:
+def status_of(run: Run, home: Path) -> str:
+    """How a run stands: one that a killed process left as running is interrupted."""
+    killed = run.status == "running" and not Home(home).run(run.id).in_use
+    return "interrupted" if killed else run.status
+
+
+def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any]:
     """One run in a list of runs."""
     losses = [trial.loss for trial in trials if trial.loss is not None]
     return {
         "run": run.id,
         "name": run.name,
-        "status": run.status,
+        "status": status_of(run, home),
         "message": run.message,
         "source": run.source,
         "corpus": run.corpus,
@@ -33,7 +41,7 @@ def show_document(session: "SearchSession") -> dict[str, Any]:
     """Everything about one run."""
     trials, run, calls = session.trials(), session.record, session.calls()
     return {
-        **run_document(run, trials),
+        **run_document(run, trials, session.config.home),
         "config": run.config,
         "result": run.result,
         "trials": [trial_document(trial) for trial in trials],

@@ -6,7 +6,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from memory.tables import Proposal, Run
+from memory.tables import Proposal
 from memory.views import TrialView
 
 _STAGES = {"greedy": "greedy", "self_evolution": "evolution", "knowledge_distillation": "distillation"}
@@ -49,17 +49,17 @@ def trial_table(trials: list[TrialView]) -> Table:
     return table
 
 
-def run_table(runs: list[Run], trials: dict[str, list[TrialView]]) -> Table:
+def run_table(runs: list[dict[str, Any]]) -> Table:
     """One line for each run."""
-    table = Table()
-    for name in ("run", "name", "status", "source", "corpus"):
+    table = Table(box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
+    table.add_column("run", min_width=20)
+    for name in ("name", "status", "source", "corpus"):
         table.add_column(name)
     table.add_column("trials", justify="right")
     table.add_column("best loss", justify="right")
     for run in runs:
-        losses = [trial.loss for trial in trials[run.id] if trial.loss is not None]
-        best = _number(min(losses), 4) if losses else "-"
-        table.add_row(run.id, run.name, run.status, run.source, run.corpus, str(len(trials[run.id])), best)
+        words = [run[key] for key in ("run", "name", "status", "source", "corpus")]
+        table.add_row(*words, str(run["trials"]), _number(run["best_loss"], 4))
     return table
 
 

@@ -27,6 +27,8 @@ class Recipe(BaseModel):
         12, ge=1, description="optimiser steps on the uncut source, shared by all trials; statistics come from them"
     )
     training_steps: int = Field(24, ge=0, description="optimiser steps after the cut")
+    drops: int = Field(1, ge=1, description="cuts on the way to the design; 1: all at once; more: while it trains")
+    drop_share: float = Field(0.5, gt=0, le=1, description="share of training_steps in which the cuts are spread")
     batch_size: int = Field(4, ge=1, description="blocks per optimiser step")
     micro_batch_size: int = Field(4, ge=1, description="blocks per backward pass; saliency is read after each")
     learning_rate: float = Field(1e-4, gt=0, description="peak of AdamW's cosine, which ends at a tenth of it")

@@ -18,11 +18,9 @@ from tools.memory_use import peak_memory_mb
 from tools.pretraining.checkpoint import load_training_state
 from tools.pretraining.compute import choose_compute
 from tools.pretraining.corpus import load_corpus
+from tools.pretraining.growth import Growth
 from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
-from tools.pruning.second_order import repair
-from tools.pruning.selection import plan_cut
-from tools.pruning.surgery import cut
 from tools.requests import Progress, ReportProgress, TrialRequest
 from tools.sources import load_model
 from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE
@@ -44,10 +42,14 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     compute.place(model)
     trainer = Trainer(model, corpus.train, recipe, compute, request.seed)
     load_training_state(trainer, survey.folder / STATE_FOLDER)
-    plan = plan_cut(survey.architecture, request.design, Saliency.load(survey.folder / SALIENCY_FILE))
-    if recipe.second_order_update:
-        repair(model, plan, load_file(survey.folder / STATISTICS_FILE), recipe.damping)
-    cut(model, plan, [trainer.optimizer])
+    saliency = Saliency.load(survey.folder / SALIENCY_FILE)
+    statistics = load_file(survey.folder / STATISTICS_FILE)
+    steps = recipe.training_steps if request.fidelity == "short_training" else 0
+    if steps == 0:
+        # Without training there is nothing to spread the cuts over.
+        recipe = recipe.model_copy(update={"drops": 1})
+    growth = Growth(trainer, survey.architecture, request.design, recipe, saliency, statistics)
+    growth.begin()
 
     def loss_now(phase: str) -> float:
         report(Progress(phase=phase, done=0, total=1))
@@ -56,10 +58,10 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
         report(Progress(phase=phase, done=done, total=total, loss=step_loss))
 
-    before = loss_now("measuring, cut")
-    steps = recipe.training_steps if request.fidelity == "short_training" else 0
-    trainer.train(steps, "growing", on_step)
-    loss = loss_now("measuring, grown") if steps else before
+    # With several cuts the first one does not show what the design costs untrained.
+    before = loss_now("measuring, cut") if recipe.drops == 1 else None
+    growth.train(steps, on_step)
+    loss = before if before is not None and not steps else loss_now("measuring, grown")
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))
     save_compact(model, request.design, request.folder / MODEL_FOLDER)

@@ -87,6 +87,10 @@ def test_resume_after_kill_repeats_no_finished_evaluation(
     assert not left, "a worker outlived the killed search"
     before = evaluations(environment)
     assert 0 in before
+    shown = subprocess.run(
+        [*PENJING, "show", "--json"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert json.loads(shown)["status"] == "interrupted"
     done = subprocess.run(
         [*PENJING, "resume", "latest", "--json"], env=environment, capture_output=True, text=True, check=False
     )

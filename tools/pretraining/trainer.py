@@ -43,8 +43,17 @@ class Trainer:
         self.losses: list[float] = []
         self._blocks, self._recipe, self._compute, self._seed = blocks, recipe, compute, seed
 
-    def train(self, steps: int, phase: str, report: Report, meter: SaliencyMeter | None = None) -> None:
+    def train(
+        self,
+        steps: int,
+        phase: str,
+        report: Report,
+        meter: SaliencyMeter | None = None,
+        after_step: Callable[[int], None] | None = None,
+    ) -> None:
         """Take `steps` optimiser steps; `meter` reads the gradients of every micro-batch before they are clipped.
+
+        `after_step` is called with the steps done; no graph is alive then, so it may cut the model.
 
         Raises NotFiniteError as soon as a loss is not finite, before the weights see it.
         """
@@ -64,6 +73,8 @@ class Trainer:
             self.step += 1
             self.losses.append(loss)
             report(phase, done, steps, loss)
+            if after_step is not None:
+                after_step(done)
 
     @property
     def tokens(self) -> int:

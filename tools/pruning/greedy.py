@@ -5,7 +5,7 @@ move in steps (`ffn_multiple` channels, one KV group, `hidden_multiple` stem cha
 over its groups. The same ranking, run backwards, grows a design that is below the smallest allowed size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
 from tools.pruning.groups import (
+    PRUNING_TYPES,
     PruningType,
     ffn_channel_parameters,
     kv_group_parameters,
@@ -40,8 +41,14 @@ class _Step:
 class SaliencyDesigner:
     """Shrinks and grows designs inside one source model by its measured saliency."""
 
-    def __init__(self, source: Architecture, saliency: Saliency, space: SpaceSettings) -> None:
-        self._source, self._space = source, space
+    def __init__(
+        self,
+        source: Architecture,
+        saliency: Saliency,
+        space: SpaceSettings,
+        types: Sequence[PruningType] = PRUNING_TYPES,
+    ) -> None:
+        self._source, self._space, self._types = source, space, types
         self._kv = [_cumulative(values) for values in saliency.kv_group]
         self._ffn = [_cumulative(values) for values in saliency.ffn]
         self._stem = _cumulative(saliency.stem)
@@ -78,7 +85,7 @@ class SaliencyDesigner:
     def shrink(self, design: Architecture) -> Architecture:
         """Cut least salient steps until at most `max_parameters` are left."""
         while design.parameters > self._space.max_parameters:
-            steps = list(self._steps(design, -1))
+            steps = [step for step in self._steps(design, -1) if step.type in self._types]
             if not steps:
                 raise InputError(
                     f"The smallest legal design has {design.parameters:,} parameters, more than the budget of "
@@ -91,7 +98,7 @@ class SaliencyDesigner:
         """Give back most salient steps while they fit, until at least `min_parameters` are there."""
         while (size := design.parameters) < self._space.min_parameters:
             room = self._space.max_parameters - size
-            steps = [step for step in self._steps(design, +1) if step.parameters <= room]
+            steps = [step for step in self._steps(design, +1) if step.type in self._types and step.parameters <= room]
             if not steps:
                 return design
             design = self._apply(design, max(steps, key=lambda step: step.saliency_per_parameter), +1)

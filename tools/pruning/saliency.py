@@ -16,7 +16,7 @@ SmolLM2-135M: perplexity 686 against 73). The second order takes the gate of the
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
+
+if TYPE_CHECKING:
+    from tools.pruning.selection import CutPlan
 
 Array = npt.NDArray[np.float32]
 SaliencyOrder = Literal["first", "second"]
@@ -77,6 +80,25 @@ class SaliencyMeter:
         self._previous: list[torch.Tensor] | None = None
         self._sums: list[torch.Tensor] | None = None
         self._count = 0
+
+    def start_from(self, saliency: Saliency, micro_batches: int) -> None:
+        """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
+        # How the stem's sum is shared among the norms does not matter: only the sum is read.
+        stem = np.repeat(saliency.stem[None] / len(self._norms), len(self._norms), axis=0).astype(np.float32)
+        arrays: list[npt.NDArray[np.float32]] = [*saliency.kv_group, *saliency.query_head, *saliency.ffn, stem]
+        device = self._norms[0].get_parameter("weight").device
+        self._sums = [torch.tensor(values * micro_batches, device=device) for values in arrays]
+        self._count = micro_batches
+
+    def keep(self, plan: "CutPlan") -> None:
+        """Follow the model through a cut: the groups that stay keep their history."""
+        if self._sums is None:
+            return
+        kept = [*plan.kv_groups, *plan.query_heads, *plan.ffn, plan.stem]
+        self._sums = [
+            values.index_select(-1, torch.as_tensor(indices, device=values.device))
+            for values, indices in zip(self._sums, kept, strict=True)
+        ]
 
     def observe(self, loss_scale: float = 1.0) -> None:
         """Read the gates of one micro-batch whose loss was multiplied by `loss_scale` before its backward pass."""

@@ -29,13 +29,14 @@ class InputStatistics:
 
     def __init__(self, model: nn.Module) -> None:
         found = blocks(model)
+        self._head_dim = found[0].head_dim
         self._down = [_Moments(block.down_proj, full=True) for block in found]
         self._output = [_Moments(block.o_proj, full=True) for block in found]
         self._stem = [_Moments(norm, full=False) for norm in stem_norms(model)]
 
     def attach(self) -> Callable[[], None]:
         """Start recording; returns the function that stops it."""
-        handles = [moments.attach() for moments in self._all()]
+        handles = [moments.attach() for _, group in self._groups() for moments in group]
 
         def detach() -> None:
             for handle in handles:
@@ -43,15 +44,30 @@ class InputStatistics:
 
         return detach
 
+    def start_from(self, state: dict[str, torch.Tensor]) -> None:
+        """Begin with the moments in an earlier `state()`."""
+        tokens = int(state["tokens"].item())
+        for name, group in self._groups():
+            for index, moments in enumerate(group):
+                moments.start_from(state[f"{name}.{index}"], tokens)
+
+    def keep(self, plan: CutPlan) -> None:
+        """Follow the model through a cut."""
+        for index, (down, output) in enumerate(zip(self._down, self._output, strict=True)):
+            down.keep(plan.ffn[index])
+            output.keep(head_channels(plan.query_heads[index], self._head_dim))
+        for moments in self._stem:
+            moments.keep(plan.stem)
+
     def state(self) -> dict[str, torch.Tensor]:
         """Means over the tokens seen, and their number, as named tensors."""
         tensors = {"tokens": torch.tensor([self._down[0].tokens], dtype=torch.int64)}
-        for name, group in (("down", self._down), ("output", self._output), ("stem", self._stem)):
+        for name, group in self._groups():
             tensors |= {f"{name}.{index}": moments.mean() for index, moments in enumerate(group)}
         return tensors
 
-    def _all(self) -> list["_Moments"]:
-        return [*self._down, *self._output, *self._stem]
+    def _groups(self) -> tuple[tuple[str, list["_Moments"]], ...]:
+        return (("down", self._down), ("output", self._output), ("stem", self._stem))
 
 
 class _Moments:
@@ -64,6 +80,15 @@ class _Moments:
 
     def attach(self) -> torch.utils.hooks.RemovableHandle:
         return self._module.register_forward_pre_hook(self._record)
+
+    def start_from(self, mean: torch.Tensor, tokens: int) -> None:
+        self._total = mean.to(self._module.get_parameter("weight").device) * tokens
+        self.tokens = tokens
+
+    def keep(self, indices: Indices) -> None:
+        if self._total is not None:
+            kept = torch.as_tensor(indices, device=self._total.device)
+            self._total = self._total[kept][:, kept] if self._full else self._total[kept]
 
     def mean(self) -> torch.Tensor:
         if self._total is None:
