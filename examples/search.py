@@ -1,11 +1,9 @@
-"""A whole search on the embedded model, without key, GPU or network: `python examples/search.py` (a few minutes)."""
+"""A whole search on the embedded models, without key, GPU or network: `python examples/search.py` (some minutes)."""
 
-from penjing import SearchConfig, SearchSession
-from tools.settings import Recipe
+from penjing import Recipe, SearchConfig, SearchSession
 
 recipe = Recipe(warmup_steps=12, training_steps=12, batch_size=2, micro_batch_size=1)
-config = SearchConfig(max_parameters=115_000_000, trials=3, recipe=recipe)
-session = SearchSession.start(config)
+session = SearchSession.start(SearchConfig(max_parameters=115_000_000, trials=3, recipe=recipe))
 for event in session.stream():
     print(event)
 best = session.best()

@@ -22,27 +22,34 @@ if TYPE_CHECKING:
     from tools.architecture import Architecture
     from tools.errors import InputError
     from tools.measurement import Measurement
+    from tools.settings import DataSettings, Recipe, WidthSettings
 
 __all__ = [
     "AnyEvent",
     "Architecture",
+    "DataSettings",
     "InputError",
     "Measurement",
     "PromptError",
+    "Recipe",
     "SearchConfig",
     "SearchSession",
     "Trial",
+    "WidthSettings",
 ]
 
 _HOMES = {
     "AnyEvent": ("graph.events", "AnyEvent"),
     "Architecture": ("tools.architecture", "Architecture"),
+    "DataSettings": ("tools.settings", "DataSettings"),
     "InputError": ("tools.errors", "InputError"),
     "Measurement": ("tools.measurement", "Measurement"),
     "PromptError": ("prompts.library", "PromptError"),
+    "Recipe": ("tools.settings", "Recipe"),
     "SearchConfig": ("graph.config", "SearchConfig"),
     "SearchSession": ("graph.session", "SearchSession"),
     "Trial": ("memory.views", "TrialView"),
+    "WidthSettings": ("tools.settings", "WidthSettings"),
 }
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,7 +202,8 @@ def _run(session: "SearchSession", as_json: bool) -> None:
         events.close()
         raise SearchInterruptedError(f"penjing resume {session.run_id}") from None
     finally:
-        if session.record.status not in ("finished", "running") and sys.exc_info()[0] is not None:
+        # Before the first trial there is nothing to lose: a new search with better settings is the way on.
+        if session.record.status not in ("finished", "running") and session.trials():
             console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
     document = show_document(session)
     if as_json:
@@ -214,7 +214,7 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     result = document["result"]
     _stdout().print(result_table(result["table"]))
     _stdout().print(verdict(result["table"]), highlight=False)
-    print_next(_stdout(), session.run_id, result["export"])
+    print_next(_stdout(), session.run_id, result)
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:

@@ -129,7 +129,7 @@ def _require_known(values: Mapping[str, Any], keys: Mapping[str, str], where: st
     for name, value in values.items():
         key = f"{prefix}{name}"
         if key not in keys:
-            raise InputError(f"There is no setting {key!r} (from {where}){_nearest(key, keys)}.")
+            raise InputError(f"There is no setting {key!r} (from {where}){_nearest(key, keys)}")
         if isinstance(value, dict):
             _require_known(value, keys, where, f"{key}.")
 
@@ -139,7 +139,7 @@ def _require_known_environment(environment: Mapping[str, str], keys: Mapping[str
     for variable in environment:
         if variable.startswith(_PREFIX) and variable.upper() not in variables:
             raise InputError(
-                f"There is no setting for the environment variable {variable}{_nearest(variable, variables)}."
+                f"There is no setting for the environment variable {variable}{_nearest(variable, variables)}"
             )
 
 
@@ -147,4 +147,4 @@ def _nearest(key: str, known: Mapping[str, str]) -> str:
     leaf = {name.rpartition(".")[2]: name for name in known}
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     near = near or [leaf[name] for name in difflib.get_close_matches(key.rpartition(".")[2], leaf, n=1, cutoff=0.6)]
-    return f"; did you mean {near[0]!r}?" if near else "; `penjing settings` lists them all"
+    return f"; did you mean {near[0]!r}?" if near else "; `penjing settings` lists them all."

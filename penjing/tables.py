@@ -81,9 +81,12 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     return f"Best against saliency-greedy design: loss {best['loss'] - greedy['loss']:+.4f} (one seed, same tokens)."
 
 
-def print_next(console: Console, run: str, export: str) -> None:
-    """The commands to type next."""
-    console.print(f"\nExported model: {export}", highlight=False, soft_wrap=True)
+def print_next(console: Console, run: str, result: dict[str, Any]) -> None:
+    """Where the model is, how large its file is, and the commands to type next."""
+    export, size = result["export"], result["exported_parameters"]
+    design = next(row["parameters"] for row in result["table"] if row["name"] == "best of the search")
+    padding = f" ({size:,} parameters with padding; gguf keeps {design:,})" if size != design else ""
+    console.print(f"\nExported model: {export}{padding}", highlight=False, soft_wrap=True)
     console.print("Type next:", highlight=False)
     console.print(f"  penjing show {run}", highlight=False)
     console.print(f"  penjing export {run} my-model", highlight=False)

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tools.architecture import Architecture, LayerShape
-from tools.sources import quiet_transformers
+from tools.quiet import quiet_transformers
 
 # Threads cost more than they give at these sizes, most of all where the cores are shared.
 torch.set_num_threads(1)

@@ -49,7 +49,7 @@ def convert_gguf(gguf: Path, destination: Path, report: Report | None = None) ->
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from tools.sources import quiet_transformers
+    from tools.quiet import quiet_transformers
 
     notify = report or (lambda message, share: None)
     message = f"converting {gguf.name} to safetensors (once)"

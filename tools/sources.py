@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +12,7 @@ from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.families import architecture_from_config
 from tools.fingerprint import model_fingerprint
+from tools.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     import torch
@@ -105,22 +106,6 @@ def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"The tokenizer in {path} cannot be read; fetch its files again ({_first(error)}).") from error
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and warnings off stderr, as errors are raised anyway."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _described(name: str, path: Path) -> Source:

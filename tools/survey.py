@@ -19,7 +19,7 @@ from tools.pretraining.checkpoint import save_training_state
 from tools.pretraining.compute import Compute, choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus
 from tools.pretraining.trainer import Trainer
-from tools.pruning.saliency import SaliencyMeter
+from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.second_order import InputStatistics
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
 from tools.sources import Source, load_model, resolve_source

@@ -14,7 +14,7 @@ from tools.families import architecture_from_config
 from tools.pretraining.compute import Compute
 from tools.pretraining.growth import Growth
 from tools.pretraining.trainer import Trainer
-from tools.pruning.saliency import SaliencyMeter
+from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.schedule import DropSchedule
 from tools.pruning.second_order import InputStatistics
 from tools.settings import Recipe

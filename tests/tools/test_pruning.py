@@ -15,7 +15,8 @@ from tools.errors import InputError
 from tools.families import architecture_from_config
 from tools.pruning.blocks import blocks, embedding, stem_norms
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters, stem_channel_parameters
-from tools.pruning.saliency import Saliency, SaliencyMeter
+from tools.pruning.saliency import Saliency
+from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.second_order import InputStatistics, repair
 from tools.pruning.selection import CutPlan, head_channels, plan_cut
 from tools.pruning.surgery import cut

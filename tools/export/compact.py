@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
 from tools.families import tensor_shapes
-from tools.sources import quiet_transformers
+from tools.quiet import quiet_transformers
 from tools.staging import staged_directory
 
 ARCHITECTURE_FILE = "architecture.json"

@@ -8,7 +8,8 @@ import torch
 
 from tools.architecture import Architecture
 from tools.pretraining.trainer import Report, Trainer
-from tools.pruning.saliency import Saliency, SaliencyMeter
+from tools.pruning.saliency import Saliency
+from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.schedule import DropSchedule
 from tools.pruning.second_order import InputStatistics, repair
 from tools.pruning.selection import plan_cut

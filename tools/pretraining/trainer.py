@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from tools.pretraining.compute import Compute
 from tools.pretraining.corpus import training_batches
-from tools.pruning.saliency import SaliencyMeter
+from tools.pruning.saliency_meter import SaliencyMeter
 from tools.settings import Recipe
 
 Report = Callable[[str, int, int, float], None]

@@ -1,0 +1,121 @@
+"""Global saliency of every minimal parameter group, read from gradients that the training makes anyway.
+
+Put a scalar gate m = 1 on a group's activation: deleting the group changes the loss by -dL/dm to first order, and by
+half the gate's Fisher information to second order. The gate's derivative is an inner product of a weight with its own
+gradient (Taylor saliency, LLM-Pruner; EfficientLLM section 3.2):
+
+    FFN channel j            <W_down[:, j], G>
+    attention channel c      <W_o[:, c], G>       a head's gate sums its channels, a KV group's its heads
+    stem channel i           <gamma_l[i], G>      for each RMSNorm l that reads the stem
+
+The sign says nothing near a minimum, so magnitudes are taken per micro-batch and averaged afterwards. To first order a
+head counts as the sum of its channels' magnitudes: its own gate is a sum of 64 signed numbers that nearly cancel, which
+makes whole heads look 50 times cheaper per parameter than FFN channels and cuts nearly all of them (measured on
+SmolLM2-135M: perplexity 686 against 73). The second order takes the gate of the whole group.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.saliency import Saliency, SaliencyOrder
+from tools.pruning.selection import CutPlan
+
+
+class SaliencyMeter:
+    """Accumulates the saliency of a live model, micro-batch by micro-batch.
+
+    Call `observe` after each backward pass, before clipping, and `end_step` when gradients are cleared. Gradients of
+    one step add up in `.grad`; the inner products are linear in the gradient, so a micro-batch's own value is the
+    difference to the one before, and gradient accumulation does not blur the magnitudes.
+    """
+
+    def __init__(self, model: nn.Module, order: SaliencyOrder = "first") -> None:
+        self._blocks = blocks(model)
+        self._norms = list(stem_norms(model))
+        self._order = order
+        self._previous: list[torch.Tensor] | None = None
+        self._sums: list[torch.Tensor] | None = None
+        self._count = 0
+
+    def start_from(self, saliency: Saliency, micro_batches: int) -> None:
+        """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
+        # How the stem's sum is shared among the norms does not matter: only the sum is read.
+        stem = np.repeat(saliency.stem[None] / len(self._norms), len(self._norms), axis=0).astype(np.float32)
+        arrays: list[npt.NDArray[np.float32]] = [*saliency.kv_group, *saliency.query_head, *saliency.ffn, stem]
+        device = self._norms[0].get_parameter("weight").device
+        self._sums = [torch.tensor(values * micro_batches, device=device) for values in arrays]
+        self._count = micro_batches
+
+    def keep(self, plan: CutPlan) -> None:
+        """Follow the model through a cut: the groups that stay keep their history."""
+        if self._sums is None:
+            return
+        kept = [*plan.kv_groups, *plan.query_heads, *plan.ffn, plan.stem]
+        self._sums = [
+            values.index_select(-1, torch.as_tensor(indices, device=values.device))
+            for values, indices in zip(self._sums, kept, strict=True)
+        ]
+
+    def observe(self, loss_scale: float = 1.0) -> None:
+        """Read the gates of one micro-batch whose loss was multiplied by `loss_scale` before its backward pass."""
+        gates = self._gates()
+        fresh = gates if self._previous is None else [a - b for a, b in zip(gates, self._previous, strict=True)]
+        self._previous = gates
+        magnitudes = self._magnitudes([gate / loss_scale for gate in fresh])
+        if self._sums is None:
+            self._sums = magnitudes
+        else:
+            for total, magnitude in zip(self._sums, magnitudes, strict=True):
+                total += magnitude
+        self._count += 1
+
+    def end_step(self) -> None:
+        """Forget the running gradient sum: the next micro-batch starts from cleared gradients."""
+        self._previous = None
+
+    def saliency(self) -> Saliency:
+        """The mean over all micro-batches seen. Raises ValueError before the first."""
+        if self._sums is None:
+            raise ValueError("no micro-batch was observed yet")
+        means = [(total / self._count).float().cpu().numpy() for total in self._sums]
+        depth = len(self._blocks)
+        return Saliency(
+            kv_group=tuple(means[:depth]),
+            query_head=tuple(means[depth : 2 * depth]),
+            ffn=tuple(means[2 * depth : 3 * depth]),
+            stem=means[3 * depth].sum(axis=0),
+        )
+
+    @torch.no_grad()
+    def _gates(self) -> list[torch.Tensor]:
+        """dL/dgate of single channels: attention outputs, then FFN channels of every block; last [norms, hidden]."""
+        attention = [_product(block.o_proj.weight).sum(dim=0) for block in self._blocks]
+        ffn = [_product(block.down_proj.weight).sum(dim=0) for block in self._blocks]
+        stem = torch.stack([_product(norm.get_parameter("weight")) for norm in self._norms])
+        return [*attention, *ffn, stem]
+
+    def _magnitudes(self, gates: list[torch.Tensor]) -> list[torch.Tensor]:
+        """One micro-batch's saliency of KV groups, query heads and FFN channels of every block, and of the stem."""
+        depth = len(self._blocks)
+        kv_groups, query_heads = [], []
+        for block, gate in zip(self._blocks, gates[:depth], strict=True):
+            if self._order == "first":
+                heads = gate.abs().view(block.num_attention_heads, -1).sum(dim=1)
+                groups = heads.view(block.num_key_value_heads, -1).sum(dim=1)
+            else:
+                head_gates = gate.view(block.num_attention_heads, -1).sum(dim=1)
+                heads = 0.5 * head_gates.square()
+                groups = 0.5 * head_gates.view(block.num_key_value_heads, -1).sum(dim=1).square()
+            kv_groups.append(groups)
+            query_heads.append(heads)
+        single = [gate.abs() if self._order == "first" else 0.5 * gate.square() for gate in gates[depth:]]
+        return [*kv_groups, *query_heads, *single]
+
+
+def _product(parameter: torch.Tensor) -> torch.Tensor:
+    if parameter.grad is None:
+        raise ValueError("saliency needs gradients: call observe() after backward()")
+    return parameter.detach().float() * parameter.grad.float()
