@@ -10,8 +10,7 @@ gradient (Taylor saliency, LLM-Pruner; EfficientLLM section 3.2):
 
 The sign says nothing near a minimum, so magnitudes are taken per micro-batch and averaged afterwards. To first order a
 head counts as the sum of its channels' magnitudes: its own gate is a sum of 64 signed numbers that nearly cancel, which
-makes whole heads look 50 times cheaper per parameter than FFN channels and cuts nearly all of them (measured on
-SmolLM2-135M: perplexity 686 against 73). The second order takes the gate of the whole group.
+makes whole heads look far cheaper per parameter than FFN channels, so that nearly all heads would go first. The second order takes the gate of the whole group.
 """
 
 import numpy as np
