@@ -2,7 +2,7 @@
 
 Put a scalar gate m = 1 on a group's activation: deleting the group changes the loss by -dL/dm to first order, and by
 half the gate's Fisher information to second order. The gate's derivative is an inner product of a weight with its own
-gradient (Taylor saliency, LLM-Pruner; EfficientLLM section 3.2):
+gradient (Taylor saliency, LLM-Pruner; EfficientLLM, arXiv 2502.06663, Fig. 2):
 
     FFN channel j            <W_down[:, j], G>
     attention channel c      <W_o[:, c], G>       a head's gate sums its channels, a KV group's its heads
@@ -10,7 +10,8 @@ gradient (Taylor saliency, LLM-Pruner; EfficientLLM section 3.2):
 
 The sign says nothing near a minimum, so magnitudes are taken per micro-batch and averaged afterwards. To first order a
 head counts as the sum of its channels' magnitudes: its own gate is a sum of 64 signed numbers that nearly cancel, which
-makes whole heads look far cheaper per parameter than FFN channels, so that nearly all heads would go first. The second order takes the gate of the whole group.
+makes whole heads look far cheaper per parameter than FFN channels, so that nearly all heads would go first. The second
+order takes the gate of the whole group.
 """
 
 import numpy as np
