@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Source", "architecture_from_config", "load_model", "load_tokenizer", "quiet_transformers", "resolve_source"]
+__all__ = ["Source", "architecture_from_config", "load_model", "load_tokenizer", "resolve_source"]
 
 Report = Callable[[str, float], None]
 

@@ -67,6 +67,23 @@ def test_a_whole_search(config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Pat
     assert not events_of(session), "a finished search costs nothing"
 
 
+def test_several_designs_at_once(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
+    session = SearchSession.start(config_of(trials=6, self_evolution=3, parallel=2))
+    session.run()
+    trials = session.trials()
+    assert len(trials) == 6 and len({trial.architecture.hash for trial in trials}) == 6
+    turns = [proposal.turn for proposal in session.proposals() if proposal.outcome not in ("open", "unparsed")]
+    assert turns == list(range(6)), "one turn for each design, none asked for twice"
+
+
+def test_continuous_dropping_in_a_search(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
+    recipe = {"warmup_steps": 2, "training_steps": 6, "batch_size": 2, "micro_batch_size": 1, "drops": 3}
+    session = SearchSession.start(config_of(trials=2, recipe=recipe))
+    best = session.run()
+    assert best.measurement is not None and best.measurement.loss_before_training is None
+    assert best.measurement.parameters == best.architecture.parameters
+
+
 def logits_in_a_new_process(directory: Path, tokens: torch.Tensor) -> torch.Tensor:
     program = (
         "import sys, torch; from transformers import AutoModelForCausalLM;"

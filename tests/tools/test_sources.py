@@ -246,3 +246,12 @@ def test_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert source.architecture.parameters == 134_515_008
     assert sum(p.numel() for p in load_model(source.path).parameters()) == 134_515_008
     assert resolve_source(EMBEDDED_NAME) == source
+
+
+def test_threads_that_load_at_once_get_whole_models(sources: dict[str, Path]) -> None:
+    """transformers itself is not safe for threads here: without our lock every one of these models lacks weights."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        models = list(threads.map(load_model, [sources["llama-tied"]] * 9))
+    assert not any(parameter.is_meta for model in models for parameter in model.parameters())

@@ -15,6 +15,7 @@ from tools.errors import InputError
 from tools.export.compact import Tensors, design_tensors, rms_norm_eps, write_tensors
 from tools.export.padding import needs_dividing_heads, padded_architecture, padded_tensor
 from tools.families import tensor_shapes
+from tools.quiet import quiet_transformers
 from tools.staging import staged_directory
 
 _CLASS_NAMES = {
@@ -137,7 +138,7 @@ def _padded(tensors: Tensors, architecture: Architecture, written: Architecture,
 def _check_stock_class(config: dict[str, Any], written: Architecture) -> None:
     """Build the stock class without memory and compare its tensors with those that will be written."""
     built = CONFIG_MAPPING[config["model_type"]].from_dict(config)
-    with torch.device("meta"):
+    with quiet_transformers(), torch.device("meta"):
         stock = AutoModelForCausalLM.from_config(built)
     shapes = {name: tuple(parameter.shape) for name, parameter in stock.named_parameters()}
     if shapes != tensor_shapes(written):
