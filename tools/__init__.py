@@ -1,0 +1,1 @@
+"""What can be done to a model: sources, corpora, pruning, training, evaluation, export; search spaces; workers."""

@@ -1,0 +1,1 @@
+"""Minimal parameter groups, their saliency, second-order repair, and cutting them out of a live model."""
