@@ -43,10 +43,6 @@ class PackedCorpus:
         return self.facts.fingerprint
 
     @property
-    def train_tokens(self) -> int:
-        return int(self.train.size)
-
-    @property
     def validation_tokens(self) -> int:
         return int(self.validation.size)
 
