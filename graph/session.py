@@ -1,6 +1,7 @@
 """A search as its user holds it: start or resume it, watch its events, take its results."""
 
 import asyncio
+import contextlib
 import queue
 import secrets
 import threading
@@ -101,8 +102,10 @@ class SearchSession:
             while (event := events.get()) is not None:
                 yield event
         finally:
-            if thread.is_alive():
-                loop.call_soon_threadsafe(task.cancel)
+            if not task.done():
+                # The search may end of itself just now, and its loop with it: then there is nothing to cancel.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(task.cancel)
             thread.join()
             self._settle(task)
             lock.release()
