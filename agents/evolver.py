@@ -28,7 +28,8 @@ class Evolver(Proposer):
             return await ask_again(self._ask, self._prompts, situation, situation.rejection, schema, self.name, base)
         first = self._prompts.render(
             "strategies",
-            parent={**trial_row(parent), "loss": parent.loss, "latency_ms": parent.measurement.latency_ms},
+            # No measured time: it differs from run to run, and with it the answer of the same seed would.
+            parent={**trial_row(parent), "loss": parent.loss},
             history=[vars(note) for note in situation.nearby],
             lessons=[vars(note) for note in situation.lessons],
         )
