@@ -5,6 +5,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
+SaliencyName = Literal["first", "second", "mixed", "magnitude", "activation", "random"]
+"""How groups are ranked. first: |dL/dgate|; second: half its square (diagonal Fisher); mixed: |first - second|; all per
+micro-batch. magnitude: squared weights; activation: weights times input norms (Wanda); random: for comparison."""
+
+
 class DataSettings(BaseModel):
     """How text becomes blocks of tokens."""
 
@@ -34,11 +39,37 @@ class Recipe(BaseModel):
     learning_rate: float = Field(1e-4, gt=0, description="peak of AdamW's cosine, which ends at a tenth of it")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
     gradient_clipping: float = Field(1.0, gt=0, description="largest gradient norm")
-    saliency: Literal["first", "second"] = Field(
-        "second", description="first: |dL/dgate|; second: half its square (diagonal Fisher); both per micro-batch"
+    learning_rate_schedule: Literal["cosine", "wsd"] = Field(
+        "cosine", description="after the warm-up: cosine to a tenth, or stable and then a linear decay to zero (WSD)"
     )
-    second_order_update: bool = Field(True, description="repair down_proj and o_proj for the inputs they lose")
+    decay_share: float = Field(0.2, gt=0, le=1, description="share of training_steps in which WSD decays")
+    saliency: SaliencyName = Field(
+        "second", description="how groups are ranked; first, second and mixed come from the training's own gradients"
+    )
+    saliency_decay: float = Field(
+        1.0, gt=0, le=1, description="weight that earlier saliency keeps per optimiser step; 1: plain mean over all"
+    )
+    second_order_update: bool = Field(True, description="repair the readers of removed channels for what they lose")
     damping: float = Field(0.3, gt=0, description="share of the Hessian's mean diagonal added to its diagonal")
+    moment_decay: float = Field(
+        1.0, gt=0, le=1, description="weight that earlier input moments keep per optimiser step; 1: plain mean over all"
+    )
+    moment_tokens: int | None = Field(
+        None, ge=1, description="tokens of each micro-batch that input moments are taken from; null: all"
+    )
+    refresh_removals: int = Field(
+        64, ge=1, description="an inverse Hessian is made anew after so many removals from its layer"
+    )
+    update_steps: int = Field(1, ge=1, description="optimiser steps over which each repair and its removal are spread")
+    compact_every: int = Field(
+        1, ge=1, description="cuts after which the model is made physically smaller; zeros stand in between"
+    )
+    distillation: float = Field(
+        0.0, ge=0, le=1, description="weight of the divergence from the source's predictions in the loss"
+    )
+    distillation_temperature: float = Field(1.0, gt=0, description="temperature of both sides of that divergence")
+    activation_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory")
+    compile: bool = Field(False, description="compile the blocks with torch.compile")
     precision: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="compute type over float32 weights; auto: bfloat16 where the processor has it"
     )
@@ -53,6 +84,10 @@ class WidthSettings(BaseModel):
     ffn_multiple: int = Field(64, ge=1, description="intermediate sizes are multiples of this")
     hidden_multiple: int = Field(32, ge=1, description="hidden sizes are multiples of this")
     uniform: bool = Field(False, description="all layers alike, as in the EfficientLLM paper")
+    attention_unit: Literal["kv_group", "query_head"] = Field(
+        "kv_group",
+        description="what attention loses: a key/value head with its query heads, or one query head from every group",
+    )
 
 
 class SpaceSettings(WidthSettings):
