@@ -28,9 +28,10 @@ from tools.evaluation.perplexity import validation_loss
 from tools.pretraining.compute import choose_compute
 from tools.pruning.greedy import SaliencyDesigner
 from tools.pruning.groups import PRUNING_TYPES, PruningType
+from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.saliency import Saliency, SaliencyOrder
 from tools.pruning.saliency_meter import SaliencyMeter
-from tools.pruning.second_order import InputStatistics, repair
+from tools.pruning.second_order import repair
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
 from tools.settings import SpaceSettings

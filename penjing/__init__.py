@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tools.architecture import Architecture
     from tools.errors import InputError
     from tools.measurement import Measurement
+    from tools.pretrain import PretrainRequest, PretrainResult, pretrain
     from tools.settings import DataSettings, Recipe, WidthSettings
 
 __all__ = [
@@ -30,12 +31,15 @@ __all__ = [
     "DataSettings",
     "InputError",
     "Measurement",
+    "PretrainRequest",
+    "PretrainResult",
     "PromptError",
     "Recipe",
     "SearchConfig",
     "SearchSession",
     "Trial",
     "WidthSettings",
+    "pretrain",
 ]
 
 _HOMES = {
@@ -44,12 +48,15 @@ _HOMES = {
     "DataSettings": ("tools.settings", "DataSettings"),
     "InputError": ("tools.errors", "InputError"),
     "Measurement": ("tools.measurement", "Measurement"),
+    "PretrainRequest": ("tools.pretrain", "PretrainRequest"),
+    "PretrainResult": ("tools.pretrain", "PretrainResult"),
     "PromptError": ("prompts.library", "PromptError"),
     "Recipe": ("tools.settings", "Recipe"),
     "SearchConfig": ("graph.config", "SearchConfig"),
     "SearchSession": ("graph.session", "SearchSession"),
     "Trial": ("memory.views", "TrialView"),
     "WidthSettings": ("tools.settings", "WidthSettings"),
+    "pretrain": ("tools.pretrain", "pretrain"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`."""
+"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`, `pretrain`, `prune`."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penjing.errors import SearchInterruptedError, reported_errors
+from penjing.pretrain_command import pretrain
+from penjing.prune_command import prune
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -163,6 +165,10 @@ def export(
             highlight=False,
             soft_wrap=True,
         )
+
+
+app.command()(pretrain)
+app.command()(prune)
 
 
 @app.command()

@@ -82,6 +82,15 @@ def known_keys(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     return found
 
 
+def with_assignments(model: type[BaseModel], values: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """`values` for `model`, overridden by assignments `key=value`. Raises InputError for an unknown key."""
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        overrides = _merged(overrides, _assignment(assignment))
+    _require_known(overrides, known_keys(model), "--set")
+    return _merged(values, overrides)
+
+
 def _preset_file(name: str) -> Path:
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:

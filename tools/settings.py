@@ -4,10 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
-SaliencyName = Literal["first", "second", "mixed", "magnitude", "activation", "random"]
+SaliencyName = Literal["first", "second", "mixed", "token", "magnitude", "activation", "random"]
 """How groups are ranked. first: |dL/dgate|; second: half its square (diagonal Fisher); mixed: |first - second|; all per
-micro-batch. magnitude: squared weights; activation: weights times input norms (Wanda); random: for comparison."""
+micro-batch. token: second with each token's own gate. For comparison: magnitude (squared weights), activation (weights
+times input norms, Wanda), random."""
 
 
 class DataSettings(BaseModel):

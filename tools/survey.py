@@ -19,8 +19,9 @@ from tools.pretraining.checkpoint import save_training_state
 from tools.pretraining.compute import Compute, choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus
 from tools.pretraining.trainer import Trainer
-from tools.pruning.saliency_meter import SaliencyMeter
-from tools.pruning.second_order import InputStatistics
+from tools.pruning.input_statistics import InputStatistics
+from tools.pruning.ranking import make_ranking
+from tools.pruning.recording import Recording
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
 from tools.sources import Source, load_model, resolve_source
 
@@ -68,17 +69,20 @@ def _survey(
     report(Progress(phase="measuring, source", done=0, total=1))
     loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
     latency = decode_latency(model)
-    trainer = Trainer(model, corpus.train, recipe, compute, request.seed)
-    meter, statistics = SaliencyMeter(model, recipe.saliency), InputStatistics(model)
+    # The source would be its own teacher.
+    plain = recipe.model_copy(update={"distillation": 0.0})
+    trainer = Trainer(model, corpus.train, plain, compute, request.seed)
+    statistics = InputStatistics(model, recipe.moment_decay, recipe.moment_tokens)
+    recording = Recording(make_ranking(recipe, model, statistics, request.seed), statistics)
 
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
         report(Progress(phase=phase, done=done, total=total, loss=step_loss))
 
-    detach = statistics.attach()
+    recording.start()
     try:
-        trainer.train(recipe.warmup_steps, "taking saliency", on_step, meter)
+        trainer.train(recipe.warmup_steps, "taking saliency", on_step, recording)
     finally:
-        detach()
+        recording.stop()
     survey = Survey(
         key=key,
         source_path=source.path,
@@ -99,17 +103,17 @@ def _survey(
             precision=compute.precision,
         ),
     )
-    _store(survey, trainer, meter, statistics, folder)
+    _store(survey, trainer, recording, folder)
     return survey
 
 
-def _store(survey: Survey, trainer: Trainer, meter: SaliencyMeter, statistics: InputStatistics, folder: Path) -> None:
+def _store(survey: Survey, trainer: Trainer, recording: Recording, folder: Path) -> None:
     """Written beside and renamed: a survey folder is whole or not there."""
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    meter.saliency().save(beside / SALIENCY_FILE)
-    save_file(statistics.state(), beside / STATISTICS_FILE)
+    recording.ranking.saliency().save(beside / SALIENCY_FILE)
+    save_file(recording.statistics.state(), beside / STATISTICS_FILE)
     save_training_state(trainer, beside / STATE_FOLDER)
     (beside / SURVEY_FILE).write_text(survey.model_dump_json(indent=1))
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,6 +18,7 @@ from tools.memory_use import peak_memory_mb
 from tools.pretraining.checkpoint import load_training_state
 from tools.pretraining.compute import choose_compute
 from tools.pretraining.corpus import load_corpus
+from tools.pretraining.distillation import freeze
 from tools.pretraining.growth import Growth
 from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
@@ -40,7 +41,11 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     report(Progress(phase="cutting", done=0, total=1))
     model = load_model(survey.source_path)
     compute.place(model)
-    trainer = Trainer(model, corpus.train, recipe, compute, request.seed)
+    teacher = None
+    if recipe.distillation > 0:
+        teacher = freeze(load_model(survey.source_path))
+        compute.place(teacher)
+    trainer = Trainer(model, corpus.train, recipe, compute, request.seed, teacher=teacher)
     load_training_state(trainer, survey.folder / STATE_FOLDER)
     saliency = Saliency.load(survey.folder / SALIENCY_FILE)
     statistics = load_file(survey.folder / STATISTICS_FILE)
@@ -48,7 +53,7 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     if steps == 0:
         # Without training there is nothing to spread the cuts over.
         recipe = recipe.model_copy(update={"drops": 1})
-    growth = Growth(trainer, survey.architecture, request.design, recipe, saliency, statistics)
+    growth = Growth.into_design(trainer, survey.architecture, request.design, recipe, saliency, statistics)
     growth.begin()
 
     def loss_now(phase: str) -> float:

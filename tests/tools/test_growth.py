@@ -14,9 +14,9 @@ from tools.families import architecture_from_config
 from tools.pretraining.compute import Compute
 from tools.pretraining.growth import Growth
 from tools.pretraining.trainer import Trainer
+from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.schedule import DropSchedule
-from tools.pruning.second_order import InputStatistics
 from tools.settings import Recipe
 from tools.sources import load_model
 
@@ -82,7 +82,7 @@ def test_growth_reaches_the_design(sources: dict[str, Path], family: str, drops:
         detach = statistics.attach()
         trainer.train(2, "taking saliency", lambda *_: None, meter)
         detach()
-        growth = Growth(trainer, source, target, recipe, meter.saliency(), statistics.state())
+        growth = Growth.into_design(trainer, source, target, recipe, meter.saliency(), statistics.state())
         growth.begin()
         sizes = []
         growth.train(6, lambda *_: sizes.append(sum(parameter.numel() for parameter in model.parameters())))

@@ -15,9 +15,10 @@ from tools.errors import InputError
 from tools.families import architecture_from_config
 from tools.pruning.blocks import blocks, embedding, stem_norms
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters, stem_channel_parameters
+from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.saliency import Saliency
 from tools.pruning.saliency_meter import SaliencyMeter
-from tools.pruning.second_order import InputStatistics, repair
+from tools.pruning.second_order import repair
 from tools.pruning.selection import CutPlan, head_channels, plan_cut
 from tools.pruning.surgery import cut
 from tools.sources import load_model
@@ -227,7 +228,7 @@ def test_repair_is_the_ridge_regression_optimum() -> None:
     damping, tokens = 0.01, len(x_ti)
     repair(model, plan, statistics, damping)
     moments = x_ti.T @ x_ti / tokens
-    ridge = damping * (1 + 24 / tokens) * moments[keep][:, keep].diagonal().mean()
+    ridge = damping * (1 + 24 / tokens) * moments.diagonal().mean()
     target = (weight @ x_ti.T) @ x_ti[:, keep] / tokens + ridge * weight[:, keep]
     expected = target @ torch.linalg.inv(moments[keep][:, keep] + ridge * torch.eye(15, dtype=torch.float64))
     torch.testing.assert_close(block.down_proj.weight[:, keep].detach(), expected, rtol=1e-4, atol=1e-6)

@@ -1,20 +1,32 @@
-"""The training loop: AdamW over float32 weights, clipping, accumulation, a warm-up and a cosine, saliency on the way.
+"""The training loop: AdamW over float32 weights, clipping, accumulation, and whoever reads gradients on the way.
 
 One `Trainer` serves the whole life of a candidate: it trains the source, is told that the model was cut, and goes on
 with the same optimiser, the same learning rate curve and the next data.
+
+Under torchrun each rank takes its own rows of the same global batch, and gradients are summed over the ranks after the
+last micro-batch, before clipping: one rank and several take the same steps. The sum is made here and not by
+DistributedDataParallel, which would mix the ranks' gradients during the backward pass, before the saliency of each
+micro-batch is read, and would have to be wrapped anew after each cut.
 """
 
 import math
+import time
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from tools.errors import InputError
 from tools.pretraining.compute import Compute
 from tools.pretraining.corpus import training_batches
-from tools.pruning.saliency_meter import SaliencyMeter
+from tools.pretraining.distillation import distillation_loss
+from tools.pretraining.learning_rate import learning_rate
+from tools.pretraining.training_log import StepFigures, model_flops_utilisation, peak_flops
+from tools.ranks import rank, sum_over_ranks, world_size
+from tools.recomputation import backward_pass
 from tools.settings import Recipe
 
 Report = Callable[[str, int, int, float], None]
@@ -22,19 +34,45 @@ Report = Callable[[str, int, int, float], None]
 
 
 class NotFiniteError(RuntimeError):
-    """The loss became NaN or infinite; what was saved before is still good."""
+    """The loss or the gradient became NaN or infinite; what was saved before is still good."""
+
+
+class GradientReader(Protocol):
+    """Reads `.grad` after each backward pass, as SaliencyMeter does."""
+
+    def observe(self, loss_scale: float = 1.0) -> None:
+        """The loss of this micro-batch was multiplied by `loss_scale`; gradients of one step add up."""
+
+    def end_step(self) -> None:
+        """Gradients were cleared."""
 
 
 class Trainer:
     """Trains `model` on `blocks` ([blocks, block_length] token ids), step by step.
 
-    The learning rate rises linearly over `recipe.warmup_steps` and falls along a cosine to a tenth at the end of
-    `warmup_steps + training_steps`. Batch k is the same for every candidate with the same seed.
+    Batch k is the same for every candidate with the same seed, on any number of ranks. `teacher` is the frozen source
+    that `recipe.distillation` asks for, on the same device; losses are cross-entropies all the same, so that they can
+    be compared. `log` gets the figures of every step. Raises InputError where the ranks cannot share a batch evenly.
     """
 
     def __init__(
-        self, model: PreTrainedModel, blocks: npt.NDArray[np.int32], recipe: Recipe, compute: Compute, seed: int
+        self,
+        model: PreTrainedModel,
+        blocks: npt.NDArray[np.int32],
+        recipe: Recipe,
+        compute: Compute,
+        seed: int,
+        *,
+        teacher: PreTrainedModel | None = None,
+        log: Callable[[StepFigures], None] | None = None,
     ) -> None:
+        if recipe.batch_size % world_size():
+            raise InputError(
+                f"A batch of {recipe.batch_size} blocks cannot be shared evenly by {world_size()} ranks: "
+                f"set recipe.batch_size to a multiple of {world_size()}."
+            )
+        if recipe.distillation > 0 and teacher is None:
+            raise ValueError("recipe.distillation is above 0, but there is no teacher")
         self.model = model
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
@@ -42,64 +80,112 @@ class Trainer:
         self.step = 0
         self.losses: list[float] = []
         self._blocks, self._recipe, self._compute, self._seed = blocks, recipe, compute, seed
+        # Without a weight in the loss the teacher need not be run.
+        self._teacher = teacher if recipe.distillation > 0 else None
+        self._log, self._peak_flops = log, peak_flops(compute)
+        if recipe.activation_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+            # Its hook on the embedding serves adapters on frozen models; here the embedding is trained.
+            model.disable_input_require_grads()
 
     def train(
         self,
         steps: int,
         phase: str,
         report: Report,
-        meter: SaliencyMeter | None = None,
+        meter: GradientReader | None = None,
         after_step: Callable[[int], None] | None = None,
     ) -> None:
         """Take `steps` optimiser steps; `meter` reads the gradients of every micro-batch before they are clipped.
 
         `after_step` is called with the steps done; no graph is alive then, so it may cut the model.
 
-        Raises NotFiniteError as soon as a loss is not finite, before the weights see it.
+        Raises NotFiniteError as soon as a loss or gradient norm is not finite, on all ranks, before the weights see it.
         """
         self.model.train()
         batches = training_batches(self._blocks, self._recipe.batch_size, self._seed, start=self.step)
         for done in range(1, steps + 1):
-            loss = self._accumulate(next(batches), meter)
-            if not math.isfinite(loss):
-                raise NotFiniteError(f"the loss was {loss} at step {self.step} with learning rate {self._rate():.2g}")
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.gradient_clipping)
+            started = time.perf_counter()
+            loss, objective, gradient_norm = self._gradients(next(batches), meter)
+            rate = learning_rate(self.step, self._recipe)
             for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
+                group["lr"] = rate
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             if meter is not None:
                 meter.end_step()
             self.step += 1
             self.losses.append(loss)
+            if self._log is not None:
+                self._log(self._figures(loss, objective, rate, gradient_norm, time.perf_counter() - started))
             report(phase, done, steps, loss)
             if after_step is not None:
                 after_step(done)
 
     @property
     def tokens(self) -> int:
-        """Training tokens seen so far."""
+        """Training tokens seen so far, by all ranks."""
         return self.step * self._recipe.batch_size * int(self._blocks.shape[1])
 
-    def _accumulate(self, batch: npt.NDArray[np.int32], meter: SaliencyMeter | None) -> float:
-        """Forward and backward over the micro-batches of one step; the mean loss in nats per token."""
-        size = min(self._recipe.micro_batch_size, len(batch))
-        pieces = [batch[start : start + size] for start in range(0, len(batch), size)]
-        total = 0.0
-        for piece in pieces:
-            input_ids = torch.from_numpy(np.array(piece)).long().to(self._compute.device)
+    def _gradients(self, batch: npt.NDArray[np.int32], meter: GradientReader | None) -> tuple[float, float, float]:
+        """Leave the clipped gradient of the mean over the batch in the parameters.
+
+        Returns the cross-entropy and the objective in nats per token, and the norm of the gradient before clipping.
+        """
+        totals = self._accumulate(batch, meter)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        # The losses go along: what is not finite on one rank is so on all, and they stop together.
+        sum_over_ranks([*gradients, totals])
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._recipe.gradient_clipping)
+        loss, objective = totals.tolist()
+        gradient_norm = float(norm)
+        for name, value in (("loss", loss), ("objective", objective), ("gradient norm", gradient_norm)):
+            if not math.isfinite(value):
+                rate = learning_rate(self.step, self._recipe)
+                raise NotFiniteError(f"the {name} was {value} at step {self.step} with learning rate {rate:.2g}")
+        return loss, objective, gradient_norm
+
+    def _accumulate(self, batch: npt.NDArray[np.int32], meter: GradientReader | None) -> torch.Tensor:
+        """Forward and backward over this rank's micro-batches; its share of the mean losses, float64 [2]."""
+        own = len(batch) // world_size()
+        rows = batch[rank() * own : (rank() + 1) * own]
+        size = min(self._recipe.micro_batch_size, own)
+        totals = torch.zeros(2, dtype=torch.float64, device=self._compute.device)
+        for start in range(0, own, size):
+            piece = rows[start : start + size]
             share = len(piece) / len(batch)
-            with self._compute.autocast():
-                loss = self.model(input_ids=input_ids, labels=input_ids, use_cache=False).loss
-            (loss * share).backward()
+            loss, objective = self._losses(torch.from_numpy(np.array(piece)).long().to(self._compute.device))
+            with backward_pass():
+                (objective * share).backward()
             if meter is not None:
                 meter.observe(loss_scale=share)
-            total += float(loss.detach()) * share
-        return total
+            totals += torch.stack([loss.detach(), objective.detach()]).double() * share
+        return totals
 
-    def _rate(self) -> float:
+    def _losses(self, input_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The cross-entropy and what is minimised, in nats per token."""
         recipe = self._recipe
-        if self.step < recipe.warmup_steps:
-            return recipe.learning_rate * (self.step + 1) / recipe.warmup_steps
-        done = (self.step - recipe.warmup_steps) / max(1, recipe.training_steps)
-        return recipe.learning_rate * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
+        with self._compute.autocast():
+            if self._teacher is None:
+                loss = self.model(input_ids=input_ids, labels=input_ids, use_cache=False).loss
+                return loss, loss
+            distilled = distillation_loss(
+                self.model, self._teacher, input_ids, recipe.distillation, recipe.distillation_temperature
+            )
+            return distilled.cross_entropy, distilled.objective
+
+    def _figures(self, loss: float, objective: float, rate: float, gradient_norm: float, seconds: float) -> StepFigures:
+        parameters = sum(parameter.numel() for parameter in self.model.parameters())
+        speed = self._recipe.batch_size * int(self._blocks.shape[1]) / seconds
+        return StepFigures(
+            step=self.step,
+            tokens=self.tokens,
+            loss=loss,
+            objective=None if self._teacher is None else objective,
+            learning_rate=rate,
+            gradient_norm=gradient_norm,
+            seconds=seconds,
+            tokens_per_second=speed,
+            parameters=parameters,
+            model_flops_utilisation=model_flops_utilisation(parameters, speed, self._peak_flops),
+        )

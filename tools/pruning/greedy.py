@@ -1,12 +1,14 @@
 """EfficientLLM's own design: the least salient groups go first until the budget is met; and the forecast it implies.
 
 All three pruning types are ranked on one scale, saliency per parameter freed (arXiv 2502.06663, Fig. 2 and A0). Widths
-move in steps (`ffn_multiple` channels, one KV group, `hidden_multiple` stem channels), so a step's saliency is the sum
-over its groups. The same ranking, run backwards, grows a design that is below the smallest allowed size.
+move in steps (to the next multiple of `ffn_multiple` or `hidden_multiple`; one KV group, or one query head from every
+group), so a step's saliency is the sum over its groups. The same ranking, run backwards, grows a design that is below
+the smallest allowed size.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +18,29 @@ from tools.errors import InputError
 from tools.pruning.groups import (
     PRUNING_TYPES,
     PruningType,
-    ffn_channel_parameters,
-    kv_group_parameters,
-    stem_channel_parameters,
+    ffn_channel_cost,
+    kv_group_cost,
+    query_head_cost,
+    query_heads_per_group,
+    stem_channel_cost,
 )
 from tools.pruning.saliency import Array, Saliency
 from tools.settings import SpaceSettings
 
+Direction = Literal[-1, 1]
+
 
 @dataclass(frozen=True)
 class _Step:
-    """A move to a neighbouring design: which type, in which layers, how much saliency and how many parameters."""
+    """A move to a neighbouring design: which type, in which layers, how much saliency and how many parameters.
+
+    `hidden_size` and `shapes`, one for each of `layers`, are what the step changes them to.
+    """
 
     type: PruningType
     layers: tuple[int, ...]
+    hidden_size: int
+    shapes: tuple[LayerShape, ...]
     saliency: float
     parameters: int
 
@@ -37,9 +48,27 @@ class _Step:
     def saliency_per_parameter(self) -> float:
         return self.saliency / self.parameters
 
+    def applied_to(self, design: Architecture) -> Architecture:
+        layers = list(design.layers)
+        for index, shape in zip(self.layers, self.shapes, strict=True):
+            layers[index] = shape
+        return Architecture(fixed=design.fixed, hidden_size=self.hidden_size, layers=tuple(layers))
+
+
+_Place = tuple[PruningType, tuple[int, ...]]
+"""What a step changes: one type, in these layers."""
+_Steps = dict[_Place, _Step | None]
+_LayerStep = tuple[LayerShape, float, int]
+"""One layer's part of a step: its new shape, saliency and parameters."""
+
 
 class SaliencyDesigner:
-    """Shrinks and grows designs inside one source model by its measured saliency."""
+    """Shrinks and grows designs inside one source model by its measured saliency.
+
+    `source` may itself be pruned already: `saliency` is that of its groups, and layers may differ. Only `types` change.
+    With `space.attention_unit` "query_head" layers keep their KV groups, so that multi-query models can shrink too, and
+    layers with one query head for each key/value head cannot. With "kv_group" it is the other way round.
+    """
 
     def __init__(
         self,
@@ -48,22 +77,30 @@ class SaliencyDesigner:
         space: SpaceSettings,
         types: Sequence[PruningType] = PRUNING_TYPES,
     ) -> None:
-        self._source, self._space, self._types = source, space, types
+        self._source, self._space = source, space
         self._kv = [_cumulative(values) for values in saliency.kv_group]
+        self._attention = [_attention(*values) for values in zip(saliency.kv_group, saliency.query_head, strict=True)]
         self._ffn = [_cumulative(values) for values in saliency.ffn]
         self._stem = _cumulative(saliency.stem)
         depth = range(len(source.layers))
         self._layer_sets = [tuple(depth)] if space.uniform else [(index,) for index in depth]
+        places: list[_Place] = [("stem", ())]
+        for layers in self._layer_sets:
+            places += [("attention", layers), ("ffn", layers)]
+        self._places = [place for place in places if place[0] in types]
 
     def greedy(self) -> Architecture:
         """EfficientLLM's design: the source shrunk to the budget. Raises InputError where the budget cannot be met."""
         return self.fit(self._source)
 
     def forecast(self, design: Architecture) -> float:
-        """Summed saliency of all groups that `design` cuts from the source: expected rise of the loss, untrained."""
+        """Summed saliency of all groups that `design` cuts from the source: expected rise of the loss, untrained.
+
+        Query heads that are cut from KV groups which stay count by themselves.
+        """
         total = float(self._stem[-1] - self._stem[design.hidden_size])
         for index, layer in enumerate(design.layers):
-            total += float(self._kv[index][-1] - self._kv[index][layer.num_key_value_heads])
+            total += float(self._attention[index][-1, -1] - self._attention_saliency(index, layer))
             total += float(self._ffn[index][-1] - self._ffn[index][layer.intermediate_size])
         return total
 
@@ -84,81 +121,166 @@ class SaliencyDesigner:
 
     def shrink(self, design: Architecture) -> Architecture:
         """Cut least salient steps until at most `max_parameters` are left."""
-        while design.parameters > self._space.max_parameters:
-            steps = [step for step in self._steps(design, -1) if step.type in self._types]
-            if not steps:
+        size, steps = design.parameters, self._steps(design, -1)
+        while size > self._space.max_parameters:
+            step = _least(steps.values())
+            if step is None:
                 raise InputError(
-                    f"The smallest legal design has {design.parameters:,} parameters, more than the budget of "
+                    f"The smallest legal design has {size:,} parameters, more than the budget of "
                     f"{self._space.max_parameters:,}: raise max_parameters or take a smaller source."
                 )
-            design = self._apply(design, min(steps, key=lambda step: step.saliency_per_parameter), -1)
+            design, size = step.applied_to(design), size - step.parameters
+            self._refresh(steps, step, design, -1)
         return design
 
     def grow(self, design: Architecture) -> Architecture:
         """Give back most salient steps while they fit, until at least `min_parameters` are there."""
-        while (size := design.parameters) < self._space.min_parameters:
+        size, steps = design.parameters, self._steps(design, +1)
+        while size < self._space.min_parameters:
             room = self._space.max_parameters - size
-            steps = [step for step in self._steps(design, +1) if step.type in self._types and step.parameters <= room]
-            if not steps:
+            fitting = [step for step in steps.values() if step is not None and step.parameters <= room]
+            if not fitting:
                 return design
-            design = self._apply(design, max(steps, key=lambda step: step.saliency_per_parameter), +1)
+            step = max(fitting, key=lambda step: step.saliency_per_parameter)
+            design, size = step.applied_to(design), size + step.parameters
+            self._refresh(steps, step, design, +1)
         return design
 
-    def _steps(self, design: Architecture, direction: int) -> Iterator[_Step]:
-        """Every neighbour that is one step smaller (-1) or larger (+1)."""
-        multiple = self._space.hidden_multiple
-        hidden = design.hidden_size + direction * multiple
-        if multiple <= hidden <= self._source.hidden_size:
-            saliency = abs(float(self._stem[hidden] - self._stem[design.hidden_size]))
-            yield _Step("stem", (), saliency, multiple * stem_channel_parameters(design))
-        ffn_step = self._space.ffn_multiple * ffn_channel_parameters(design)
-        for layers in self._layer_sets:
-            kv = [self._kv_saliency_of_step(design, index, direction) for index in layers]
-            if None not in kv:
-                size = sum(kv_group_parameters(design, index) for index in layers)
-                yield _Step("attention", layers, sum(value for value in kv if value is not None), size)
-            ffn = [self._ffn_saliency_of_step(design, index, direction) for index in layers]
-            if None not in ffn:
-                saliency = sum(value for value in ffn if value is not None)
-                yield _Step("ffn", layers, saliency, ffn_step * len(layers))
+    def least_salient(self, design: Architecture) -> dict[PruningType, float | None]:
+        """Saliency per parameter of each type's least salient next step from `design`; None where it cannot shrink.
 
-    def _kv_saliency_of_step(self, design: Architecture, layer: int, direction: int) -> float | None:
-        now = design.layers[layer].num_key_value_heads
-        new = now + direction
-        if not 1 <= new <= self._source.layers[layer].num_key_value_heads:
+        These are the curves of the paper's Fig. A0; with `uniform` a step's mean is over all layers.
+        """
+        steps = list(self._steps(design, -1).values())
+        found: dict[PruningType, float | None] = {}
+        for name in PRUNING_TYPES:
+            step = _least(step for step in steps if step is not None and step.type == name)
+            found[name] = None if step is None else step.saliency_per_parameter
+        return found
+
+    def next_step(self, design: Architecture) -> Architecture:
+        """`design` after one event of the paper: the type whose least salient group is lowest loses one step.
+
+        With `uniform` every layer loses one group at once, otherwise one layer does. The budget plays no part. Raises
+        InputError where nothing can shrink any more.
+        """
+        step = _least(self._steps(design, -1).values())
+        if step is None:
+            raise InputError(
+                f"Nothing is left to prune in a design of {design.parameters:,} parameters: raise max_parameters."
+            )
+        return step.applied_to(design)
+
+    def _steps(self, design: Architecture, direction: Direction) -> _Steps:
+        """Every neighbour that is one step smaller (-1) or larger (+1); None where there is none."""
+        return {place: self._step(design, place, direction) for place in self._places}
+
+    def _refresh(self, steps: _Steps, taken: _Step, design: Architecture, direction: Direction) -> None:
+        """Make anew what `taken` changed: thousands of single channels would be slow with all of them."""
+        for place in steps:
+            # A block's costs hang on the hidden size and its own shape, a stem channel's on the shapes of all blocks.
+            if taken.type == "stem" or place[0] == "stem" or place[1] == taken.layers:
+                steps[place] = self._step(design, place, direction)
+
+    def _step(self, design: Architecture, place: _Place, direction: Direction) -> _Step | None:
+        name, layers = place
+        if name == "stem":
+            return self._stem_step(design, direction)
+        one = self._attention_step if name == "attention" else self._ffn_step
+        parts = [one(design, index, direction) for index in layers]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
             return None
-        return abs(float(self._kv[layer][new] - self._kv[layer][now]))
+        shapes, saliencies, sizes = zip(*found, strict=True)
+        return _Step(name, layers, design.hidden_size, shapes, sum(saliencies), sum(sizes))
 
-    def _ffn_saliency_of_step(self, design: Architecture, layer: int, direction: int) -> float | None:
-        now = design.layers[layer].intermediate_size
-        new = now + direction * self._space.ffn_multiple
-        if not self._space.ffn_multiple <= new <= self._source.layers[layer].intermediate_size:
+    def _stem_step(self, design: Architecture, direction: Direction) -> _Step | None:
+        now, largest = design.hidden_size, self._source.hidden_size
+        new = _neighbour(now, self._space.hidden_multiple, largest, direction)
+        if new is None:
             return None
-        return abs(float(self._ffn[layer][new] - self._ffn[layer][now]))
+        saliency = abs(float(self._stem[new] - self._stem[now]))
+        return _Step("stem", (), new, (), saliency, abs(new - now) * stem_channel_cost(design).parameters)
 
-    def _apply(self, design: Architecture, step: _Step, direction: int) -> Architecture:
-        if step.type == "stem":
-            hidden = design.hidden_size + direction * self._space.hidden_multiple
-            return Architecture(fixed=design.fixed, hidden_size=hidden, layers=design.layers)
-        layers = list(design.layers)
-        for index in step.layers:
-            shape = layers[index]
-            if step.type == "ffn":
-                width = shape.intermediate_size + direction * self._space.ffn_multiple
-                layers[index] = shape.model_copy(update={"intermediate_size": width})
-            else:
-                layers[index] = with_kv_groups(shape, shape.num_key_value_heads + direction)
-        return design.with_layers(layers)
+    def _ffn_step(self, design: Architecture, layer: int, direction: Direction) -> _LayerStep | None:
+        shape, largest = design.layers[layer], self._source.layers[layer].intermediate_size
+        now = shape.intermediate_size
+        new = _neighbour(now, self._space.ffn_multiple, largest, direction)
+        if new is None:
+            return None
+        saliency = abs(float(self._ffn[layer][new] - self._ffn[layer][now]))
+        narrowed = shape.model_copy(update={"intermediate_size": new})
+        return narrowed, saliency, abs(new - now) * ffn_channel_cost(design).parameters
+
+    def _attention_step(self, design: Architecture, layer: int, direction: Direction) -> _LayerStep | None:
+        shape, largest = design.layers[layer], self._source.layers[layer]
+        if self._space.attention_unit == "kv_group":
+            groups = shape.num_key_value_heads + direction
+            if not 1 <= groups <= largest.num_key_value_heads:
+                return None
+            new, cost = with_kv_groups(shape, groups), kv_group_cost(design, layer)
+        else:
+            per_group = query_heads_per_group(shape) + direction
+            if not 1 <= per_group <= query_heads_per_group(largest):
+                return None
+            new, cost = with_query_heads_per_group(shape, per_group), query_head_cost(design, layer)
+        saliency = abs(self._attention_saliency(layer, new) - self._attention_saliency(layer, shape))
+        return new, saliency, cost.parameters
+
+    def _attention_saliency(self, layer: int, shape: LayerShape) -> float:
+        """Summed saliency of what `shape` keeps of the attention of one layer."""
+        return float(self._attention[layer][shape.num_key_value_heads, query_heads_per_group(shape)])
 
 
 def with_kv_groups(shape: LayerShape, groups: int) -> LayerShape:
     """The same layer with another number of KV groups, each with as many query heads as before."""
-    ratio = shape.num_attention_heads // shape.num_key_value_heads
     return LayerShape(
-        num_attention_heads=groups * ratio, num_key_value_heads=groups, intermediate_size=shape.intermediate_size
+        num_attention_heads=groups * query_heads_per_group(shape),
+        num_key_value_heads=groups,
+        intermediate_size=shape.intermediate_size,
     )
 
 
+def with_query_heads_per_group(shape: LayerShape, count: int) -> LayerShape:
+    """The same layer with another number of query heads in each of its KV groups."""
+    return shape.model_copy(update={"num_attention_heads": count * shape.num_key_value_heads})
+
+
+def narrower(width: int, multiple: int) -> int | None:
+    """The next lower multiple; None where none is left."""
+    return (width - 1) // multiple * multiple or None
+
+
+def wider(width: int, multiple: int, largest: int) -> int | None:
+    """The next higher multiple, at most `largest`, which need be none; None where `width` has reached it."""
+    return min((width // multiple + 1) * multiple, largest) if width < largest else None
+
+
+def _neighbour(width: int, multiple: int, largest: int, direction: Direction) -> int | None:
+    return narrower(width, multiple) if direction < 0 else wider(width, multiple, largest)
+
+
+def _least(steps: Iterable[_Step | None]) -> _Step | None:
+    found = (step for step in steps if step is not None)
+    return min(found, key=lambda step: step.saliency_per_parameter, default=None)
+
+
 def _cumulative(values: Array) -> npt.NDArray[np.float64]:
-    """Entry k is the saliency of the k most salient groups."""
-    return np.concatenate([[0.0], np.cumsum(np.sort(values.astype(np.float64))[::-1])])
+    """Entry k is the saliency of the k most salient groups; along the last axis."""
+    kept = np.cumsum(np.sort(values.astype(np.float64), axis=-1)[..., ::-1], axis=-1)
+    nothing = np.zeros((*values.shape[:-1], 1))
+    entries: npt.NDArray[np.float64] = np.concatenate([nothing, kept], axis=-1)
+    return entries
+
+
+def _attention(kv_group: Array, query_head: Array) -> npt.NDArray[np.float64]:
+    """Entry [g, r] is what the g most salient KV groups keep with the r most salient query heads of each.
+
+    A group with all its heads counts with its own saliency, which need not be the sum of theirs.
+    """
+    order = np.argsort(-kv_group, kind="stable")
+    heads = _cumulative(query_head.reshape(len(kv_group), -1)[order])
+    lost = np.cumsum(heads[:, -1:] - heads, axis=0)
+    nothing = np.zeros((1, lost.shape[1]))
+    entries: npt.NDArray[np.float64] = _cumulative(kv_group)[:, None] - np.concatenate([nothing, lost])
+    return entries

@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from tools.architecture import Architecture
+
 Array = npt.NDArray[np.float32]
-SaliencyOrder = Literal["first", "second"]
+SaliencyOrder = Literal["first", "second", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,14 @@ class Saliency:
             for name in ("kv_group", "query_head", "ffn")
         }
         return cls(stem=tensors["stem"], **per_layer)
+
+
+def no_saliency(architecture: Architecture) -> Saliency:
+    """Zero for every group: where only the shapes matter."""
+    layers = architecture.layers
+    return Saliency(
+        kv_group=tuple(np.zeros(layer.num_key_value_heads, np.float32) for layer in layers),
+        query_head=tuple(np.zeros(layer.num_attention_heads, np.float32) for layer in layers),
+        ffn=tuple(np.zeros(layer.intermediate_size, np.float32) for layer in layers),
+        stem=np.zeros(architecture.hidden_size, np.float32),
+    )

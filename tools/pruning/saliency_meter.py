@@ -11,8 +11,11 @@ gradient (Taylor saliency, LLM-Pruner; EfficientLLM, arXiv 2502.06663, Fig. 2):
 The sign says nothing near a minimum, so magnitudes are taken per micro-batch and averaged afterwards. To first order a
 head counts as the sum of its channels' magnitudes: its own gate is a sum of 64 signed numbers that nearly cancel, which
 makes whole heads look far cheaper per parameter than FFN channels, so that nearly all heads would go first. The second
-order takes the gate of the whole group.
+order takes the gate of the whole group. `mixed` is the magnitude of the first order less the second (LLM-Pruner's
+param_mix, with gates), counted like the first.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +25,7 @@ from torch import nn
 from tools.pruning.blocks import blocks, stem_norms
 from tools.pruning.saliency import Saliency, SaliencyOrder
 from tools.pruning.selection import CutPlan
+from tools.ranks import sum_over_ranks
 
 
 class SaliencyMeter:
@@ -29,16 +33,21 @@ class SaliencyMeter:
 
     Call `observe` after each backward pass, before clipping, and `end_step` when gradients are cleared. Gradients of
     one step add up in `.grad`; the inner products are linear in the gradient, so a micro-batch's own value is the
-    difference to the one before, and gradient accumulation does not blur the magnitudes.
+    difference to the one before, and gradient accumulation does not blur the magnitudes. `decay` is the weight that
+    earlier micro-batches keep per optimiser step; 1 is the plain mean over all.
     """
 
-    def __init__(self, model: nn.Module, order: SaliencyOrder = "first") -> None:
+    def __init__(self, model: nn.Module, order: SaliencyOrder = "first", decay: float = 1.0) -> None:
         self._blocks = blocks(model)
         self._norms = list(stem_norms(model))
-        self._order = order
+        self._order, self._decay = order, decay
         self._previous: list[torch.Tensor] | None = None
         self._sums: list[torch.Tensor] | None = None
-        self._count = 0
+        self._count = 0.0
+
+    def attach(self) -> Callable[[], None]:
+        """Nothing to attach: all is read from `.grad`."""
+        return lambda: None
 
     def start_from(self, saliency: Saliency, micro_batches: int) -> None:
         """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
@@ -47,7 +56,7 @@ class SaliencyMeter:
         arrays: list[npt.NDArray[np.float32]] = [*saliency.kv_group, *saliency.query_head, *saliency.ffn, stem]
         device = self._norms[0].get_parameter("weight").device
         self._sums = [torch.tensor(values * micro_batches, device=device) for values in arrays]
-        self._count = micro_batches
+        self._count = float(micro_batches)
 
     def keep(self, plan: CutPlan) -> None:
         """Follow the model through a cut: the groups that stay keep their history."""
@@ -73,21 +82,39 @@ class SaliencyMeter:
         self._count += 1
 
     def end_step(self) -> None:
-        """Forget the running gradient sum: the next micro-batch starts from cleared gradients."""
+        """Forget the running gradient sum: the next micro-batch starts from cleared gradients. Older values fade."""
         self._previous = None
+        if self._sums is not None and self._decay < 1.0:
+            for total in self._sums:
+                total *= self._decay
+            self._count *= self._decay
 
     def saliency(self) -> Saliency:
-        """The mean over all micro-batches seen. Raises ValueError before the first."""
-        if self._sums is None:
-            raise ValueError("no micro-batch was observed yet")
-        means = [(total / self._count).float().cpu().numpy() for total in self._sums]
+        """The mean over all micro-batches seen by all ranks. Raises ValueError before the first."""
+        totals = self.totals()
+        sum_over_ranks(list(totals.values()))
+        count = float(totals["count"].item())
         depth = len(self._blocks)
+        means = [(totals[f"sum.{index}"] / count).float().cpu().numpy() for index in range(3 * depth + 1)]
         return Saliency(
             kv_group=tuple(means[:depth]),
             query_head=tuple(means[depth : 2 * depth]),
             ffn=tuple(means[2 * depth : 3 * depth]),
             stem=means[3 * depth].sum(axis=0),
         )
+
+    def totals(self) -> dict[str, torch.Tensor]:
+        """This rank's sums and their weight: what a checkpoint needs to go on bit for bit."""
+        if self._sums is None:
+            raise ValueError("no micro-batch was observed yet")
+        sums = {f"sum.{index}": total.clone() for index, total in enumerate(self._sums)}
+        return {"count": torch.tensor([self._count], dtype=torch.float64), **sums}
+
+    def restore(self, totals: dict[str, torch.Tensor]) -> None:
+        """Go on from what `totals` gave."""
+        device = self._norms[0].get_parameter("weight").device
+        self._count = float(totals["count"].item())
+        self._sums = [totals[f"sum.{index}"].to(device, copy=True) for index in range(len(totals) - 1)]
 
     @torch.no_grad()
     def _gates(self) -> list[torch.Tensor]:
@@ -102,17 +129,23 @@ class SaliencyMeter:
         depth = len(self._blocks)
         kv_groups, query_heads = [], []
         for block, gate in zip(self._blocks, gates[:depth], strict=True):
-            if self._order == "first":
-                heads = gate.abs().view(block.num_attention_heads, -1).sum(dim=1)
-                groups = heads.view(block.num_key_value_heads, -1).sum(dim=1)
-            else:
+            if self._order == "second":
                 head_gates = gate.view(block.num_attention_heads, -1).sum(dim=1)
-                heads = 0.5 * head_gates.square()
-                groups = 0.5 * head_gates.view(block.num_key_value_heads, -1).sum(dim=1).square()
+                group_gates = head_gates.view(block.num_key_value_heads, -1).sum(dim=1)
+                heads, groups = 0.5 * head_gates.square(), 0.5 * group_gates.square()
+            else:
+                heads = self._magnitude(gate).view(block.num_attention_heads, -1).sum(dim=1)
+                groups = heads.view(block.num_key_value_heads, -1).sum(dim=1)
             kv_groups.append(groups)
             query_heads.append(heads)
-        single = [gate.abs() if self._order == "first" else 0.5 * gate.square() for gate in gates[depth:]]
-        return [*kv_groups, *query_heads, *single]
+        return [*kv_groups, *query_heads, *(self._magnitude(gate) for gate in gates[depth:])]
+
+    def _magnitude(self, gate: torch.Tensor) -> torch.Tensor:
+        if self._order == "first":
+            return gate.abs()
+        if self._order == "second":
+            return 0.5 * gate.square()
+        return (gate - 0.5 * gate.square()).abs()
 
 
 def _product(parameter: torch.Tensor) -> torch.Tensor:

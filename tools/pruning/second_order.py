@@ -1,156 +1,198 @@
 """Local second-order repair: the inputs that stay take over what the removed ones did (EfficientLLM variant B).
 
-Layerwise objective ||W X - W' X||^2 with H = X X^T / n over a layer's inputs. Removing input columns S changes the
-others to the least-squares optimum (optimal brain surgeon; SparseGPT, ZipLM):
+Layerwise objective ||W X - W' X||^2 with H = mean of x x^T over a layer's inputs, damped by lambda I. Removing the
+input columns S changes the others to the least-squares optimum (optimal brain surgeon in blocks; SparseGPT, ZipLM):
 
-    W_K <- W_K + W_S H_SK (H_KK + lambda I)^-1
+    W    <- W - W_S ([H^-1]_SS)^-1 [H^-1]_S,:          columns S become exactly zero
+    H^-1 <- H^-1 - [H^-1]_:,S ([H^-1]_SS)^-1 [H^-1]_S,:    the inverse of the reduced H
 
-H is symmetric; lambda is a share of H's mean diagonal, raised while fewer tokens than inputs were seen, because an
-estimate from few tokens does harm. Repairs down_proj and o_proj; for the stem, RMSNorm gains are rescaled by
+lambda is a share of H's mean diagonal, raised while fewer tokens than inputs were seen, because an estimate from few
+tokens does harm. Repaired are down_proj, o_proj and the readers of the stem (q, k, v and gate, up); the embedding and
+the head are left alone. For the stem, RMSNorm gains are rescaled as well:
 
     gamma <- gamma sqrt((1 - f) d / d')     f: share of the norm's input energy in the removed channels
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
-from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.blocks import Block, blocks, stem_norms
 from tools.pruning.selection import CutPlan, Indices, head_channels
 
 
-class InputStatistics:
-    """Running second moments of layer inputs: [in, in] for down_proj and o_proj, [hidden] energies for the stem norms.
+@dataclass(frozen=True)
+class Change:
+    """What is to be added to a Parameter: `delta` has its shape, or is a factor's excess for a gain."""
 
-    Attach with `with statistics.recording(model):` around forward passes in training.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        found = blocks(model)
-        self._head_dim = found[0].head_dim
-        self._down = [_Moments(block.down_proj, full=True) for block in found]
-        self._output = [_Moments(block.o_proj, full=True) for block in found]
-        self._stem = [_Moments(norm, full=False) for norm in stem_norms(model)]
-
-    def attach(self) -> Callable[[], None]:
-        """Start recording; returns the function that stops it."""
-        handles = [moments.attach() for _, group in self._groups() for moments in group]
-
-        def detach() -> None:
-            for handle in handles:
-                handle.remove()
-
-        return detach
-
-    def start_from(self, state: dict[str, torch.Tensor]) -> None:
-        """Begin with the moments in an earlier `state()`."""
-        tokens = int(state["tokens"].item())
-        for name, group in self._groups():
-            for index, moments in enumerate(group):
-                moments.start_from(state[f"{name}.{index}"], tokens)
-
-    def keep(self, plan: CutPlan) -> None:
-        """Follow the model through a cut."""
-        for index, (down, output) in enumerate(zip(self._down, self._output, strict=True)):
-            down.keep(plan.ffn[index])
-            output.keep(head_channels(plan.query_heads[index], self._head_dim))
-        for moments in self._stem:
-            moments.keep(plan.stem)
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Means over the tokens seen, and their number, as named tensors."""
-        tensors = {"tokens": torch.tensor([self._down[0].tokens], dtype=torch.int64)}
-        for name, group in self._groups():
-            tensors |= {f"{name}.{index}": moments.mean() for index, moments in enumerate(group)}
-        return tensors
-
-    def _groups(self) -> tuple[tuple[str, list["_Moments"]], ...]:
-        return (("down", self._down), ("output", self._output), ("stem", self._stem))
-
-
-class _Moments:
-    """Sum of x x^T (or of x^2) over the inputs of one module, in float32."""
-
-    def __init__(self, module: nn.Module, full: bool) -> None:
-        self._module, self._full = module, full
-        self._total: torch.Tensor | None = None
-        self.tokens = 0
-
-    def attach(self) -> torch.utils.hooks.RemovableHandle:
-        return self._module.register_forward_pre_hook(self._record)
-
-    def start_from(self, mean: torch.Tensor, tokens: int) -> None:
-        self._total = mean.to(self._module.get_parameter("weight").device) * tokens
-        self.tokens = tokens
-
-    def keep(self, indices: Indices) -> None:
-        if self._total is not None:
-            kept = torch.as_tensor(indices, device=self._total.device)
-            self._total = self._total[kept][:, kept] if self._full else self._total[kept]
-
-    def mean(self) -> torch.Tensor:
-        if self._total is None:
-            raise ValueError("no forward pass was recorded")
-        return self._total / self.tokens
+    parameter: torch.Tensor
+    delta: torch.Tensor
 
     @torch.no_grad()
-    def _record(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        inputs_ti = inputs[0].detach().flatten(0, -2).float()
-        # Outside autocast: a bfloat16 product would round the moments to three digits.
-        with torch.autocast(inputs_ti.device.type, enabled=False):
-            fresh = inputs_ti.T @ inputs_ti if self._full else inputs_ti.square().sum(dim=0)
-        self._total = fresh if self._total is None else self._total.add_(fresh)
-        self.tokens += inputs_ti.shape[0]
+    def apply(self, share: float = 1.0) -> None:
+        """Add `share` of it."""
+        self.parameter.add_(self.delta.to(self.parameter.dtype), alpha=share)
+
+
+class InverseHessian:
+    """The damped inverse of one layer's input Hessian [in, in], kept up to date while inputs are removed."""
+
+    def __init__(self, moments: torch.Tensor, tokens: float, damping: float) -> None:
+        moments = moments.float()
+        width = moments.shape[0]
+        alive = max(1, int((moments.diagonal() > 0).sum()))
+        mean_diagonal = (moments.diagonal().sum() / alive).clamp_min(1e-12)
+        share = damping * (1.0 + width / max(1.0, tokens))
+        identity = torch.eye(width, device=moments.device)
+        while True:
+            factor, failed = torch.linalg.cholesky_ex(moments + share * mean_diagonal * identity)
+            if not failed:
+                break
+            share *= 10
+        self.matrix = torch.cholesky_inverse(factor)
+        self.removed = 0
+
+    def keep(self, indices: Indices) -> None:
+        """Drop the rows and columns of inputs that no longer exist (`remove` must have been called for them)."""
+        kept = torch.as_tensor(indices, device=self.matrix.device)
+        self.matrix = self.matrix[kept][:, kept]
+
+    def remove(self, weights: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """The change of `weights` [out, in] that removes `columns`; the inverse is reduced by them.
+
+        The removed rows and columns of the inverse are zero afterwards, so that later changes leave them alone.
+        """
+        rows = self.matrix[columns]
+        factor = torch.linalg.cholesky(rows[:, columns])
+        solved = torch.cholesky_solve(rows, factor)
+        delta = -weights[:, columns] @ solved
+        # Exact where the algebra says so: rounding must leave no trace of a removed column.
+        delta[:, columns] = -weights[:, columns]
+        self.matrix -= rows.T @ solved
+        self.matrix[columns] = 0.0
+        self.matrix[:, columns] = 0.0
+        self.removed += len(columns)
+        return delta
+
+
+class Repairer:
+    """Finds the changes that a cut calls for; inverses are cached between cuts and made anew every `refresh` removals.
+
+    So the cost of an event is a solve for what is removed, not a factorisation of every layer's Hessian.
+    """
+
+    def __init__(self, model: nn.Module, damping: float, refresh: int = 64) -> None:
+        self._model, self._damping, self._refresh = model, damping, refresh
+        self._inverses: dict[str, InverseHessian] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self._model.parameters()).device
+
+    @torch.no_grad()
+    def changes(
+        self, plan: CutPlan, statistics: Mapping[str, torch.Tensor], alive: CutPlan | None = None
+    ) -> Iterator[Change]:
+        """Changes for the cut to `plan`, one layer at a time; `statistics` is the `state()` of `InputStatistics`.
+
+        Where the model is masked instead of cut, `alive` says what the last mask left, in the same indices as `plan`;
+        the norms then still divide by their whole width, and the gain's d / d' is left to the later compaction.
+        """
+        tokens = float(statistics["tokens"].item())
+        for name, linears, removed in self._sites(plan, alive):
+            if len(removed) == 0:
+                continue
+            if self._is_stale(name, removed):
+                moments = statistics[name].to(linears[0].weight.device)
+                self._inverses[name] = InverseHessian(moments, tokens, self._damping)
+            columns = torch.as_tensor(removed, device=linears[0].weight.device)
+            stacked = torch.cat([linear.weight.float() for linear in linears])
+            delta = self._inverses[name].remove(stacked, columns)
+            for linear, part in zip(linears, delta.split([linear.weight.shape[0] for linear in linears]), strict=True):
+                yield Change(linear.weight, part)
+        for index, norm in enumerate(stem_norms(self._model)):
+            gain = norm.get_parameter("weight")
+            before = gain.shape[0] if alive is None else len(alive.stem)
+            if len(plan.stem) < before:
+                factor = _gain_factor(statistics[f"stem.{index}"], plan.stem, alive)
+                yield Change(gain, gain.detach().float() * (factor - 1.0))
+
+    def keep(self, plan: CutPlan) -> None:
+        """Follow the model through a physical cut."""
+        for index, block in enumerate(blocks(self._model)):
+            kept = {
+                "down": plan.ffn[index],
+                "output": head_channels(plan.query_heads[index], block.head_dim),
+                "attention_input": plan.stem,
+                "ffn_input": plan.stem,
+            }
+            for name, indices in kept.items():
+                if (inverse := self._inverses.get(f"{name}.{index}")) is not None:
+                    inverse.keep(indices)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The cached inverses and their ages, for a checkpoint."""
+        found = {f"inverse.{name}": inverse.matrix for name, inverse in self._inverses.items()}
+        ages = {f"removed.{name}": torch.tensor([inverse.removed]) for name, inverse in self._inverses.items()}
+        return found | ages
+
+    def restore(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        device = self.device
+        self._inverses = {}
+        for key, matrix in tensors.items():
+            if key.startswith("inverse."):
+                inverse = InverseHessian.__new__(InverseHessian)
+                inverse.matrix = matrix.to(device, copy=True)
+                inverse.removed = int(tensors["removed." + key.removeprefix("inverse.")].item())
+                self._inverses[key.removeprefix("inverse.")] = inverse
+
+    def _is_stale(self, name: str, removed: Indices) -> bool:
+        inverse = self._inverses.get(name)
+        return len(removed) > 0 and (inverse is None or inverse.removed + len(removed) > self._refresh)
+
+    def _sites(
+        self, plan: CutPlan, alive: CutPlan | None = None
+    ) -> Iterator[tuple[str, tuple[nn.Linear, ...], Indices]]:
+        """Every place with its own inputs: the moments' name, the projections that read them, the columns that go."""
+        for index, block in enumerate(blocks(self._model)):
+            yield f"output.{index}", (block.o_proj,), _removed_heads(block, index, plan, alive)
+            ffn = block.down_proj.in_features if alive is None else alive.ffn[index]
+            yield f"down.{index}", (block.down_proj,), _removed(ffn, plan.ffn[index])
+            stem = block.q_proj.in_features if alive is None else alive.stem
+            gone = _removed(stem, plan.stem)
+            yield f"attention_input.{index}", (block.q_proj, block.k_proj, block.v_proj), gone
+            yield f"ffn_input.{index}", (block.gate_proj, block.up_proj), gone
 
 
 @torch.no_grad()
-def repair(model: nn.Module, plan: CutPlan, statistics: dict[str, torch.Tensor], damping: float) -> None:
+def repair(model: nn.Module, plan: CutPlan, statistics: Mapping[str, torch.Tensor], damping: float) -> None:
     """Change the weights that `plan` keeps so that they stand in for those it removes; call before the cut itself.
 
     `statistics` is the `state()` of `InputStatistics`; `damping` the share of the mean diagonal for well-known moments.
     """
-    tokens = int(statistics["tokens"].item())
-    for index, block in enumerate(blocks(model)):
-        head_columns = head_channels(plan.query_heads[index], block.head_dim)
-        _take_over(block.o_proj, head_columns, statistics[f"output.{index}"], damping, tokens)
-        _take_over(block.down_proj, plan.ffn[index], statistics[f"down.{index}"], damping, tokens)
-    for index, norm in enumerate(stem_norms(model)):
-        _rescale_gain(norm, plan.stem, statistics[f"stem.{index}"])
+    for change in Repairer(model, damping, refresh=0).changes(plan, statistics):
+        change.apply()
 
 
-def _take_over(linear: nn.Linear, keep: Indices, moments: torch.Tensor, damping: float, tokens: int) -> None:
-    weight = linear.weight
-    width = weight.shape[1]
-    if len(keep) == width:
-        return
-    moments = moments.to(weight.device, torch.float32)
-    kept = torch.as_tensor(keep, device=weight.device)
-    removed_mask = torch.ones(width, dtype=torch.bool, device=weight.device)
-    removed_mask[kept] = False
-    removed = removed_mask.nonzero().squeeze(1)
-    kept_moments = moments[kept][:, kept]
-    delta = weight.float()[:, removed] @ moments[removed][:, kept]
-    factor = _damped_cholesky(kept_moments, damping * (1.0 + width / tokens))
-    weight[:, kept] += torch.cholesky_solve(delta.T, factor).T.to(weight.dtype)
+def _removed_heads(block: Block, index: int, plan: CutPlan, alive: CutPlan | None) -> Indices:
+    heads = block.num_attention_heads if alive is None else alive.query_heads[index]
+    return head_channels(_removed(heads, plan.query_heads[index]), block.head_dim)
 
 
-def _damped_cholesky(moments: torch.Tensor, damping: float) -> torch.Tensor:
-    """Cholesky factor of moments + lambda I; lambda grows tenfold until it exists."""
-    mean_diagonal = moments.diagonal().mean().clamp_min(1e-12)
-    identity = torch.eye(moments.shape[0], device=moments.device)
-    while True:
-        factor, failed = torch.linalg.cholesky_ex(moments + damping * mean_diagonal * identity)
-        if not failed:
-            return torch.as_tensor(factor)
-        damping *= 10
+def _removed(before: int | Indices, kept: Indices) -> Indices:
+    """What of `before` (a width, or the indices that were alive) is not kept."""
+    indices = np.arange(before) if isinstance(before, int) else before
+    return np.setdiff1d(indices, kept).astype(np.int64)
 
 
-def _rescale_gain(norm: nn.Module, keep: Indices, energy: torch.Tensor) -> None:
-    gain = norm.get_parameter("weight")
-    width = gain.shape[0]
-    if len(keep) == width:
-        return
-    kept_share = float(energy[torch.as_tensor(keep)].sum() / energy.sum().clamp_min(1e-30))
-    gain.mul_(math.sqrt(kept_share * width / len(keep)))
+def _gain_factor(energy: torch.Tensor, keep: Indices, alive: CutPlan | None) -> float:
+    kept = torch.as_tensor(keep, device=energy.device)
+    total = energy.sum() if alive is None else energy[torch.as_tensor(alive.stem, device=energy.device)].sum()
+    kept_share = float(energy[kept].sum() / total.clamp_min(1e-30))
+    return math.sqrt(kept_share * energy.shape[0] / len(keep)) if alive is None else math.sqrt(kept_share)

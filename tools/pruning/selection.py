@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tools.architecture import Architecture
-from tools.errors import InputError
+from tools.pruning.groups import query_heads_per_group
+from tools.pruning.legality import require_part
 from tools.pruning.saliency import Array, Saliency
 
 Indices = npt.NDArray[np.int64]
@@ -26,14 +27,14 @@ def plan_cut(current: Architecture, target: Architecture, saliency: Saliency) ->
     """The cut from `current` to `target` that keeps the most salient groups.
 
     Fewer query heads per KV group are taken as the same number from every group that stays, which grouped-query
-    attention needs. Raises InputError where `target` is no part of `current`.
+    attention needs; which ones is each group's own ranking. Raises InputError where `target` is no part of `current`.
     """
-    _require_part(current, target)
+    require_part(current, target)
     kv_groups, query_heads, ffn = [], [], []
     for index, (old, new) in enumerate(zip(current.layers, target.layers, strict=True)):
         groups = most_salient(saliency.kv_group[index], new.num_key_value_heads)
-        old_ratio = old.num_attention_heads // old.num_key_value_heads
-        new_ratio = new.num_attention_heads // new.num_key_value_heads
+        old_ratio = query_heads_per_group(old)
+        new_ratio = query_heads_per_group(new)
         heads = saliency.query_head[index].reshape(old.num_key_value_heads, old_ratio)
         kept_heads = [group * old_ratio + most_salient(heads[group], new_ratio) for group in groups]
         kv_groups.append(groups)
@@ -53,16 +54,3 @@ def head_channels(heads: Indices, head_dim: int) -> Indices:
     """Rows (of q, k, v) or columns (of o) that belong to `heads`: [len(heads) * head_dim]."""
     channels = heads[:, None] * head_dim + np.arange(head_dim)[None, :]
     return channels.reshape(-1).astype(np.int64)
-
-
-def _require_part(current: Architecture, target: Architecture) -> None:
-    if current.fixed != target.fixed or len(current.layers) != len(target.layers):
-        raise InputError("The design is not a part of the source model: vocabulary, head size and depth must agree.")
-    if target.hidden_size > current.hidden_size:
-        raise InputError(f"The design's hidden size {target.hidden_size} is above the source's {current.hidden_size}.")
-    for index, (old, new) in enumerate(zip(current.layers, target.layers, strict=True)):
-        old_ratio = old.num_attention_heads // old.num_key_value_heads
-        new_ratio = new.num_attention_heads // new.num_key_value_heads
-        too_large = new.num_key_value_heads > old.num_key_value_heads or new_ratio > old_ratio
-        if too_large or new.intermediate_size > old.intermediate_size:
-            raise InputError(f"Layer {index} of the design is larger than the source's: {new} against {old}.")

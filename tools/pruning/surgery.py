@@ -1,9 +1,11 @@
 """Cutting a live model: weights and optimiser moments become physically smaller, Parameters keep their identity.
 
-No graph may be alive while it happens: drop losses and outputs first, since an old graph expects the old shapes.
+No graph may be alive while it happens: drop losses and outputs first. An old graph expects gradients of the old shapes,
+and as long as it lives, the next backward pass through the same Parameters fails.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -11,16 +13,25 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tools.pruning.blocks import blocks, embedding, head, stem_norms
+from tools.pruning.masking import moments, open_gates
 from tools.pruning.selection import CutPlan, Indices, head_channels
+
+_GRADIENT_POWERS = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2, "max_exp_avg_sq": 2}
+"""With which power of the gradient the moments of SGD, Adam and AMSGrad go."""
 
 
 @torch.no_grad()
 def cut(model: nn.Module, plan: CutPlan, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
-    """Reduce `model` to what `plan` keeps, and every optimiser state of the same shape with it. Gradients are cleared.
+    """Reduce `model` to what `plan` keeps, and every optimiser state of a parameter's shape with it.
 
-    A masked model gives the same logits as the cut one for attention and FFN groups; for stem channels up to the
-    RMSNorm factor that `second_order.repair` or `mask_gain` accounts for.
+    Parameters stay the same objects, so param groups, tied weights and `requires_grad` stay as they are; scalars of the
+    optimisers, such as `step`, stay too. Gradients are cleared. Weights that are kept do not change: for stem channels
+    the norms then divide by the smaller hidden size, for which `second_order.repair` makes up in the mean, and
+    `compact`, after a mask, exactly. Raises ValueError, before anything is changed, where an optimiser's state has
+    neither a parameter's shape nor is a scalar (factored moments): it could not follow.
     """
+    _require_sliceable(optimizers)
+    open_gates(model)
     surgeon = _Surgeon(optimizers)
     for index, block in enumerate(blocks(model)):
         query_rows = head_channels(plan.query_heads[index], block.head_dim)
@@ -50,8 +61,55 @@ def cut(model: nn.Module, plan: CutPlan, optimizers: Sequence[torch.optim.Optimi
     cast(PreTrainedModel, model).config.hidden_size = len(plan.stem)
 
 
+@torch.no_grad()
+def compact(model: nn.Module, plan: CutPlan, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+    """Reduce `model`, masked by the same `plan`, without changing what it computes; otherwise like `cut`.
+
+    RMSNorm divides by sqrt(sum of squares / d + epsilon). With d' of d channels left, all gains are multiplied by
+    sqrt(d / d') and epsilon, also the config's `rms_norm_eps`, by d / d'. The config has one epsilon for all norms, so
+    QK-norm gets the new one too, and the q and k weights before it, whose scale it divides out, the factor of the
+    gains. Moments of rescaled weights are rescaled as their gradients are.
+    """
+    ratio = embedding(model).embedding_dim / len(plan.stem)
+    cut(model, plan, optimizers)
+    if ratio == 1.0:
+        return
+    factor = math.sqrt(ratio)
+    surgeon = _Surgeon(optimizers)
+    for norm in stem_norms(model):
+        surgeon.scale(norm.get_parameter("weight"), factor)
+    for linear in _normed_projections(model):
+        surgeon.scale(linear.weight, factor)
+        if linear.bias is not None:
+            surgeon.scale(linear.bias, factor)
+    for module in model.modules():
+        if hasattr(module, "variance_epsilon"):
+            epsilon = cast(float, module.variance_epsilon) * ratio
+            setattr(module, "variance_epsilon", epsilon)  # noqa: B010 - nn.Module's stub allows only modules
+    config = cast(PreTrainedModel, model).config
+    config.rms_norm_eps = config.rms_norm_eps * ratio
+
+
+def _normed_projections(model: nn.Module) -> Iterator[nn.Linear]:
+    """The projections whose outputs go through QK-norm."""
+    for block in blocks(model):
+        if hasattr(block.attention, "q_norm"):
+            yield from (block.q_proj, block.k_proj)
+
+
+def _require_sliceable(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape != parameter.shape:
+                    raise ValueError(
+                        f"the state {name} of {type(optimizer).__name__} has shape {tuple(value.shape)}, "
+                        f"not its parameter's {tuple(parameter.shape)}, and cannot be cut with it"
+                    )
+
+
 class _Surgeon:
-    """Slices one Parameter together with the optimiser states that have its shape."""
+    """Changes one Parameter together with the optimiser states that have its shape."""
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         self._optimizers = optimizers
@@ -67,15 +125,17 @@ class _Surgeon:
         linear.in_features = len(keep)
 
     def slice(self, parameter: torch.Tensor, dimension: int, keep: Indices) -> None:
+        parameter.grad = None
         if len(keep) == parameter.shape[dimension]:
-            parameter.grad = None
             return
         index = torch.as_tensor(keep, device=parameter.device)
-        old_shape = parameter.shape
-        parameter.grad = None
+        # Before the parameter has its new shape, as the states are found by the old one.
+        for state, name, value in list(moments(self._optimizers, parameter)):
+            state[name] = value.index_select(dimension, index).contiguous()
         parameter.data = parameter.data.index_select(dimension, index).contiguous()
-        for optimizer in self._optimizers:
-            state = optimizer.state.get(parameter, {})
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor) and value.shape == old_shape:
-                    state[name] = value.index_select(dimension, index).contiguous()
+
+    def scale(self, parameter: torch.Tensor, factor: float) -> None:
+        """Multiply by `factor`; gradients become as much smaller."""
+        parameter.mul_(factor)
+        for _, name, value in moments(self._optimizers, parameter):
+            value.mul_(factor ** -_GRADIENT_POWERS.get(name, 0))

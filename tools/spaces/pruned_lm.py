@@ -9,7 +9,7 @@ import random
 
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
-from tools.pruning.greedy import SaliencyDesigner, with_kv_groups
+from tools.pruning.greedy import SaliencyDesigner, narrower, wider, with_kv_groups
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.pruning.saliency import Saliency
 from tools.settings import SpaceSettings
@@ -77,9 +77,9 @@ class PrunedLMSpace:
         step = self.settings.ffn_multiple
         layers = list(design.layers)
         giver, taker = rng.sample(range(len(layers)), 2) if len(layers) > 1 else (0, 0)
-        source = self.source.layers
-        given = max(step, layers[giver].intermediate_size - step)
-        taken = min(source[taker].intermediate_size, layers[taker].intermediate_size + step)
+        given, taken = layers[giver].intermediate_size, layers[taker].intermediate_size
+        given = narrower(given, step) or given
+        taken = wider(taken, step, self.source.layers[taker].intermediate_size) or taken
         layers[giver] = layers[giver].model_copy(update={"intermediate_size": given})
         layers[taker] = layers[taker].model_copy(update={"intermediate_size": taken})
         if self.settings.uniform:
@@ -142,14 +142,15 @@ class PrunedLMSpace:
         layers = list(base.layers)
         for span in draft.spans:
             for index in range(span.first_layer, span.last_layer + 1):
-                layers[index] = self._layer(index, span)
+                layers[index] = self._layer(index, span, base.layers[index])
         return Architecture(fixed=base.fixed, hidden_size=draft.hidden_size, layers=tuple(layers))
 
-    def _layer(self, index: int, span: SpanDraft) -> LayerShape:
+    def _layer(self, index: int, span: SpanDraft, base: LayerShape) -> LayerShape:
+        """The span's widths; query heads, of which a draft says nothing, as many for each KV group as in `base`."""
         source = self.source.layers[index]
         groups = min(span.num_key_value_heads, source.num_key_value_heads)
         width = min(span.intermediate_size, source.intermediate_size)
-        return with_kv_groups(source, groups).model_copy(update={"intermediate_size": width})
+        return with_kv_groups(base, groups).model_copy(update={"intermediate_size": width})
 
     def _reaches(self, hidden_size: int) -> bool:
         widest = Architecture(fixed=self.source.fixed, hidden_size=hidden_size, layers=self.source.layers)

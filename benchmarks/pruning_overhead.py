@@ -1,0 +1,379 @@
+"""What pruning costs while it goes on: pruning-aware steps against dense ones of equal shape; speed as it shrinks.
+
+    python -m benchmarks.pruning_overhead            # 36 pairs of steps for each main row
+    python -m benchmarks.pruning_overhead --quick    # 9
+
+One model takes a pruning-aware step (statistics and saliency recorded), a dense step at the same shape, then the event
+if one is due, and so on in turn: noise of the machine hits both. The aware step comes first, so that what a new shape
+costs, such as compiled kernels, is counted against pruning; a pair's ratio is (aware step + event) / dense step. The
+main rows are the default recipe with an event after every step (15 % of the parameters in 250 events) and the paper's
+sparse events (N = 9, all layers alike); the others vary what is recorded. Two warm-up pairs are not counted, so neither
+is the first event's factorisation of the input moments. In a whole training recording ends with the last event:
+`whole_training` is 1 + drop_share (ratio - 1).
+
+Tokens per second of dense steps are measured as the source shrinks to 85, 70 and 55 %. Peak memory is that of a fresh
+process for each kind of training. Times are always measured anew; only the packed corpus is kept.
+
+`holds`: both main rows have a median ratio of at most 1.05, and each smaller shape is faster than the one before.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from benchmarks.growing import Bars, Job, Scale, Scales, job_of, new_figure, options, save_figure
+from benchmarks.outcome import RESULTS, finish
+from tools.pretrain import PretrainRequest
+from tools.requests import Progress
+from tools.settings import Recipe, SaliencyName, SpaceSettings, WidthSettings
+
+if TYPE_CHECKING:
+    from tools.architecture import Architecture
+    from tools.pretraining.blocks import Blocks
+    from tools.pruning.drop_policy import DropPolicy
+    from tools.sources import Source
+
+NAME = "pruning_overhead"
+MARK = 1.05
+KEPT = 0.85
+EVENTS = 250
+N = 9
+SHAPES = (1.0, 0.85, 0.70, 0.55)
+WARMUP_PAIRS = 2
+MEMORY_STEPS = 3
+SALIENCIES: tuple[SaliencyName, ...] = ("second", "token")
+MOMENT_TOKENS = (None, 256, 64)
+PRETRAINING: Recipe = PretrainRequest.model_fields["recipe"].default
+# Tokens are those of a main row, dense and aware steps together.
+SCALES: Scales = {
+    ("cpu", True): Scale(tokens=2 * 9 * 1024, batch=4, micro_batch=4, block=256),
+    ("cpu", False): Scale(tokens=2 * 36 * 1024, batch=4, micro_batch=4, block=256),
+    ("cuda", True): Scale(tokens=2 * 36 * 16_384, batch=16, micro_batch=16, block=1024),
+    ("cuda", False): Scale(tokens=2 * 90 * 16_384, batch=16, micro_batch=16, block=1024),
+}
+
+Mode = Literal["an event after every step", "N = 9, all layers alike"]
+EVERY_STEP: Mode = "an event after every step"
+SPARSE: Mode = "N = 9, all layers alike"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Seconds of a pruning-aware step and a dense step at one shape, and of the event after them, 0 without one."""
+
+    aware: float
+    dense: float
+    event: float
+
+    @property
+    def ratio(self) -> float:
+        return (self.aware + self.event) / self.dense
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The three quartiles; a single value is all three."""
+    return [values[0]] * 3 if len(values) == 1 else statistics.quantiles(values, n=4, method="inclusive")
+
+
+def summary(pairs: Sequence[Pair], step_tokens: int, drop_share: float) -> dict[str, Any]:
+    """The figures of one row."""
+    ratio = quartiles([pair.ratio for pair in pairs])
+    aware = sum(pair.aware + pair.event for pair in pairs)
+    events = [pair.event for pair in pairs if pair.event > 0]
+    return {
+        "pairs": len(pairs),
+        "events": len(events),
+        "ratio": round(ratio[1], 4),
+        "ratio_quartiles": [round(value, 4) for value in ratio],
+        "ratio_of_sums": round(aware / sum(pair.dense for pair in pairs), 4),
+        "ratio_without_events": round(statistics.median(pair.aware / pair.dense for pair in pairs), 4),
+        "whole_training": round(1 + drop_share * (ratio[1] - 1), 4),
+        "dense_seconds": [round(value, 4) for value in quartiles([pair.dense for pair in pairs])],
+        "aware_seconds": [round(value, 4) for value in quartiles([pair.aware + pair.event for pair in pairs])],
+        "event_seconds": round(statistics.median(events), 4) if events else None,
+        "dense_tokens_per_second": round(step_tokens / statistics.median(pair.dense for pair in pairs), 1),
+    }
+
+
+def rises(speeds: Sequence[float]) -> bool:
+    """Whether each is above the one before."""
+    return all(later > earlier for earlier, later in pairwise(speeds))
+
+
+def settings_to_measure(base: Recipe) -> list[tuple[Recipe, Mode]]:
+    """The two main rows first, then each recording of the grid that is not the default's."""
+    grid = [
+        base.model_copy(update={"saliency": saliency, "moment_tokens": tokens})
+        for saliency in SALIENCIES
+        for tokens in MOMENT_TOKENS
+    ]
+    return [(base, EVERY_STEP), (base, SPARSE), *((recipe, EVERY_STEP) for recipe in grid if recipe != base)]
+
+
+class Bench:
+    """A fresh model of the source on the device, with all that grows it."""
+
+    def __init__(self, source: "Source", blocks: "Blocks", recipe: Recipe, policy: "DropPolicy", space: SpaceSettings):
+        from tools.pretraining.compute import choose_compute
+        from tools.pretraining.growth import Growth
+        from tools.pretraining.trainer import Trainer
+        from tools.pruning.input_statistics import InputStatistics
+        from tools.pruning.pruner import Pruner
+        from tools.pruning.ranking import make_ranking
+        from tools.pruning.recording import Recording
+        from tools.sources import load_model
+
+        model, compute = load_model(source.path), choose_compute(recipe.precision)
+        compute.place(model)
+        self._on_cuda = compute.device == "cuda"
+        self.trainer: Trainer = Trainer(model, blocks, recipe, compute, seed=0)
+        moments = InputStatistics(model, recipe.moment_decay, recipe.moment_tokens)
+        ranking = make_ranking(recipe, model, moments, 0)
+        pruner = Pruner(model, source.architecture, recipe, ranking, moments, [self.trainer.optimizer])
+        recording = Recording(ranking, moments)
+        self.growth: Growth = Growth(self.trainer, pruner, policy, recording, source.architecture, space)
+
+    def aware_step(self) -> float:
+        """Seconds of one step with statistics and saliency."""
+        return self._seconds(lambda: self.growth.train(1, _unreported))
+
+    def dense_step(self) -> float:
+        """Seconds of one step without."""
+        return self._seconds(lambda: self.trainer.train(1, "dense", _unreported))
+
+    def event(self) -> float:
+        """Seconds of the event that is due now; 0 where none is."""
+        before = len(self.growth.events)
+        seconds = self._seconds(self.growth.begin)
+        return seconds if len(self.growth.events) > before else 0.0
+
+    def pair(self) -> Pair:
+        """One pair and its event. The steps of the training count both, so events must be due at even ones."""
+        aware, dense = self.aware_step(), self.dense_step()
+        return Pair(aware=aware, dense=dense, event=self.event())
+
+    def _seconds(self, work: Callable[[], None]) -> float:
+        self._synchronise()
+        started = time.perf_counter()
+        work()
+        self._synchronise()
+        return time.perf_counter() - started
+
+    def _synchronise(self) -> None:
+        if self._on_cuda:
+            import torch
+
+            torch.cuda.synchronize()
+
+
+def bench_for(source: "Source", blocks: "Blocks", recipe: Recipe, mode: Mode) -> Bench:
+    """A model whose events are due after every pair, or after every ninth as the paper has it."""
+    from tools.pruning.drop_policy import DropPolicy, EveryNSteps, TowardsSize
+
+    policy: DropPolicy
+    if mode == SPARSE:
+        space = _space(source.architecture, KEPT, WidthSettings(uniform=True, ffn_multiple=1, hidden_multiple=1))
+        policy = EveryNSteps(2 * N, space, first=2)
+    else:
+        space = _space(source.architecture, KEPT, PretrainRequest.model_fields["widths"].default)
+        policy = TowardsSize(source.architecture, space, EVENTS, 2 * EVENTS, first=2)
+    return Bench(source, blocks, recipe, policy, space)
+
+
+def pairs_of(bench: Bench, count: int, show: Callable[[Progress], None]) -> list[Pair]:
+    """So many pairs after the warm-up."""
+    pairs = []
+    for done in range(1, WARMUP_PAIRS + count + 1):
+        pairs.append(bench.pair())
+        show(Progress(phase="pairs of steps", done=done, total=WARMUP_PAIRS + count))
+    return pairs[WARMUP_PAIRS:]
+
+
+def speeds_of(
+    source: "Source",
+    blocks: "Blocks",
+    recipe: Recipe,
+    widths: WidthSettings,
+    steps: int,
+    show: Callable[[Progress], None],
+) -> Iterator[dict[str, Any]]:
+    """Tokens per second of dense steps at each shape; the step that records for the cut is the shape's warm-up."""
+    from tools.pruning.drop_policy import TowardsSize
+
+    cuts = len(SHAPES) - 1
+    space = _space(source.architecture, SHAPES[-1], widths)
+    policy = TowardsSize(source.architecture, space, cuts, cuts * (steps + 1), first=steps + 1)
+    bench = Bench(source, blocks, recipe, policy, space)
+    for shape in range(len(SHAPES)):
+        bench.aware_step()
+        seconds = [bench.dense_step() for _ in range(steps)]
+        show(Progress(phase="shapes", done=shape + 1, total=len(SHAPES)))
+        step_tokens = recipe.batch_size * int(blocks.shape[1])
+        yield {
+            "parameters": bench.growth.design.parameters,
+            "shape": bench.growth.design.describe(most_runs=3),
+            "tokens_per_second": round(step_tokens / statistics.median(seconds), 1),
+            "seconds": [round(value, 4) for value in quartiles(seconds)],
+        }
+        bench.event()
+
+
+def memory_of(job: Job, kind: Literal["dense", "aware"]) -> float:
+    """Peak megabytes of a few steps in this process: of the GPU where there is one, otherwise of the process."""
+    import torch
+
+    from tools.memory_use import peak_memory_mb
+
+    source, blocks = _material(job)
+    bench = bench_for(source, blocks, _recipe(job.scale), EVERY_STEP)
+    for _ in range(MEMORY_STEPS):
+        if kind == "aware":
+            # Both kinds take as many steps; the event is due at even ones.
+            bench.aware_step()
+            bench.aware_step()
+            bench.event()
+        else:
+            bench.dense_step()
+            bench.dense_step()
+    return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_memory_mb()
+
+
+def memory_in_fresh_process(job: Job, kind: Literal["dense", "aware"]) -> float:
+    """The same, of a process that does nothing else."""
+    scale = job.scale
+    command = [sys.executable, "-m", f"benchmarks.{NAME}", "--memory", kind, "--source", job.source]
+    command += ["--corpus", job.corpus, "--batch", str(scale.batch), "--micro-batch", str(scale.micro_batch)]
+    command += ["--block", str(scale.block), "--tokens", str(scale.tokens)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[1])
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(job: Job) -> tuple[dict[str, Any], bool]:
+    """All figures, and whether the marks hold."""
+    main_pairs = max(N, job.scale.tokens // (2 * job.scale.step_tokens))
+    recipe = _recipe(job.scale)
+    settings = settings_to_measure(recipe)
+    widths = {"as dropped": cast(WidthSettings, PretrainRequest.model_fields["widths"].default)}
+    if not job.quick:
+        widths["in steps of 64 and 32"] = WidthSettings(ffn_multiple=64, hidden_multiple=32)
+    with Bars(2 + len(settings) + len(widths)) as bars:
+        # First, as a process's peak on Linux begins with that of the one that started it.
+        memory: dict[str, float] = {}
+        for kind in ("dense", "aware"):
+            with bars.run(f"memory, {kind}"):
+                memory[kind] = memory_in_fresh_process(job, kind)
+        source, blocks = _material(job)
+        rows = []
+        for number, (changed, mode) in enumerate(settings):
+            pairs = main_pairs if number < 2 else max(3, main_pairs // 3)
+            with bars.run(f"saliency {changed.saliency}, moments of {changed.moment_tokens or 'all'} tokens") as show:
+                found = pairs_of(bench_for(source, blocks, changed, mode), pairs, show)
+            row = {"saliency": changed.saliency, "moment_tokens": changed.moment_tokens, "events_come": mode}
+            rows.append({**row, **summary(found, job.scale.step_tokens, changed.drop_share)})
+        shapes: dict[str, list[dict[str, Any]]] = {}
+        for name, kind_of_widths in widths.items():
+            with bars.run(f"speed, widths {name}") as show:
+                shapes[name] = list(speeds_of(source, blocks, recipe, kind_of_widths, max(3, main_pairs // 3), show))
+        _print(bars, rows, shapes)
+    speeds = [shape["tokens_per_second"] for shape in shapes["as dropped"]]
+    figures = {
+        **job.facts(),
+        "tokens": 2 * main_pairs * job.scale.step_tokens,
+        "seeds": [0],
+        "rows": rows,
+        "mark": MARK,
+        "shapes": shapes,
+        "faster_as_it_shrinks": rises(speeds),
+        "peak_memory_mb": {kind: round(value, 1) for kind, value in memory.items()},
+        "memory_ratio": round(memory["aware"] / memory["dense"], 4),
+    }
+    return figures, all(row["ratio"] <= MARK for row in rows[:2]) and rises(speeds)
+
+
+def _recipe(scale: Scale) -> Recipe:
+    """The default recipe of pretraining at this batch."""
+    return PRETRAINING.model_copy(
+        update={"warmup_steps": 2, "batch_size": scale.batch, "micro_batch_size": scale.micro_batch}
+    )
+
+
+def _material(job: Job) -> tuple["Source", "Blocks"]:
+    from tools.pretraining.corpus import prepare_corpus
+    from tools.sources import resolve_source
+
+    source = resolve_source(job.source, cache=job.cache / "sources")
+    data = job.scale.data.model_copy(update={"training_tokens": max(job.scale.tokens, 4 * job.scale.step_tokens)})
+    return source, prepare_corpus(job.corpus, source.path, data, job.cache / "corpora").train
+
+
+def _space(source: "Architecture", kept: float, widths: WidthSettings) -> SpaceSettings:
+    return SpaceSettings(max_parameters=round(kept * source.parameters), **widths.model_dump())
+
+
+def _unreported(phase: str, done: int, total: int, loss: float) -> None:
+    """Steps are timed, not shown."""
+
+
+def _label(row: dict[str, Any]) -> str:
+    events = "" if row["events_come"] == EVERY_STEP else f", {row['events_come']}"
+    return f"{row['saliency']}, moments of {row['moment_tokens'] or 'all'} tokens{events}"
+
+
+def _print(bars: Bars, rows: list[dict[str, Any]], shapes: dict[str, list[dict[str, Any]]]) -> None:
+    header = ["recorded", "ratio", "quartiles", "of sums", "without events", "event, s"]
+    keys = ("ratio", "ratio_quartiles", "ratio_of_sums", "ratio_without_events", "event_seconds")
+    bars.table(header, [[_label(row), *(str(row[key]) for key in keys)] for row in rows])
+    speeds = [
+        [f"{shape['parameters']:,} {name}", str(shape["tokens_per_second"])]
+        for name, found in shapes.items()
+        for shape in found
+    ]
+    bars.table(["parameters", "tokens/s"], speeds)
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Ratios with their quartiles, and speed against parameters."""
+    figure, (ratios, speeds) = new_figure(12, 4, 2)
+    rows = figures["rows"]
+    for place, row in enumerate(reversed(rows)):
+        low, middle, high = row["ratio_quartiles"]
+        color = "#059669" if middle <= MARK else "#d97706"
+        ratios.barh(place, middle - 1, left=1, color=color, xerr=[[middle - low], [high - middle]], capsize=3)
+    ratios.set_yticks(range(len(rows)), [_label(row) for row in reversed(rows)], fontsize="small")
+    ratios.axvline(MARK, color="#6b7280", linestyle="--")
+    ratios.set_xlabel("pruning-aware step / dense step, median and quartiles")
+    for name, shapes in figures["shapes"].items():
+        parameters = [shape["parameters"] / 1e6 for shape in shapes]
+        speeds.plot(parameters, [shape["tokens_per_second"] for shape in shapes], marker="o", label=f"widths {name}")
+    speeds.invert_xaxis()
+    speeds.set_ylim(bottom=0)
+    speeds.set_xlabel("parameters left, millions")
+    speeds.set_ylabel("training tokens per second, dense steps")
+    speeds.legend(fontsize="small")
+    save_figure(figure, [ratios, speeds], path)
+
+
+def main() -> None:
+    """Measure, draw, report."""
+    parser = options(__doc__, cached=False)
+    parser.add_argument("--memory", choices=("dense", "aware"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    job = job_of(NAME, arguments, SCALES)
+    if arguments.memory is not None:
+        print(json.dumps(memory_of(job, arguments.memory)))
+        return
+    figures, holds = measure(job)
+    draw(figures, RESULTS / f"{NAME}.png")
+    finish(NAME, holds, figures)
+
+
+if __name__ == "__main__":
+    main()

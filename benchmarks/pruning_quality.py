@@ -1,0 +1,168 @@
+"""What is left of a model's quality when it is made smaller, at equal tokens: growing against pruning after training.
+
+    python -m benchmarks.pruning_quality            # 85 % and 70 %, two token budgets, every method
+    python -m benchmarks.pruning_quality --quick    # 85 %, the small budget, the strongest rivals
+
+Every side starts from the same weights (SmolLM2-135M), ends at no more than the same number of parameters and trains
+on the same first tokens of `modern_mix`: blocks of 256, 4 a step, AdamW, 1e-4 cosine to a tenth, bfloat16 over float32
+weights. Post-training methods may look at 6,144 of these tokens before they cut, then train on all of them; growing
+pays for its warm-up from the same budget. From scratch has the grown design and ten times the learning rate, without
+which it learns nothing. `torch-pruning` is the package, run live, with its group Taylor importance on FFN channels.
+Figures: loss on the corpus' held-out part, and perplexity on the start of WikiText-2's raw test part, blocks of 256.
+
+Each row is kept in the cache folder, so an interrupted benchmark goes on. `holds`: at every size and budget the best of
+growing is below every other row.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.growing import CORPUS, SOURCE, Bars, new_figure, save_figure
+from benchmarks.outcome import RESULTS, finish, shared_file
+from benchmarks.quality_rows import Comparison, dense_row, from_scratch_row, grown_row, pruned_row, torch_pruning_row
+from tools.requests import NUMERICS_VERSION
+
+SHARES = (0.85, 0.7)
+BUDGETS = (30_720, 130_048)
+POST_TRAINING = ("penjing", "llm-pruner-global", "fisher", "structured-obs", "wanda-sp", "flap", "random")
+QUICK = ("fisher", "structured-obs", "wanda-sp")
+GROWN: dict[str, dict[str, Any]] = {"grown": {}, "grown, no repair": {"second_order_update": False}}
+SEEDS = (0,)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing to measure."""
+
+    method: str
+    share: float
+    tokens: int
+    seed: int
+    measure: Callable[[Comparison], dict[str, Any]]
+
+    def key(self, comparison: Comparison) -> str:
+        """Identity of the figures."""
+        parts = [NUMERICS_VERSION, self.method, self.share, self.tokens, self.seed, comparison.facts()]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def rows_of(quick: bool, seeds: tuple[int, ...]) -> Iterator[Row]:
+    """All rows, the quicker ones first."""
+    for tokens in BUDGETS[:1] if quick else BUDGETS:
+        for share in SHARES[:1] if quick else SHARES:
+            for seed in seeds:
+                for name, recipe in GROWN.items():
+                    yield Row(name, share, tokens, seed, partial(grown_row, changes=recipe))
+                for name in QUICK if quick else POST_TRAINING:
+                    yield Row(name, share, tokens, seed, partial(pruned_row, name=name))
+                if not quick:
+                    yield Row("torch-pruning", share, tokens, seed, torch_pruning_row)
+                    yield Row("from scratch", share, tokens, seed, from_scratch_row)
+
+
+def measured(row: Row, base: Comparison, cache: Path, bars: Bars) -> dict[str, Any]:
+    """The figures of `row`, from the cache where they are there."""
+    comparison = base.of(row.share, row.tokens, row.seed)
+    path = cache / f"{row.key(comparison)}.json"
+    with bars.run(f"{row.method}, {row.share:.0%}, {row.tokens:,} tokens") as show:
+        if not path.is_file():
+            figures = row.measure(comparison.reporting(show))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(figures, indent=1))
+        found: dict[str, Any] = json.loads(path.read_text())
+    return {"method": row.method, "share": row.share, "budget": row.tokens, "seed": row.seed, **found}
+
+
+def verdict(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each size and budget: the best of growing and the best of the others, by mean loss over seeds."""
+    found = {}
+    for share, budget in sorted({(row["share"], row["budget"]) for row in rows}):
+        means: dict[str, float] = {}
+        for method in dict.fromkeys(row["method"] for row in rows):
+            losses = [
+                row["loss"] for row in rows if (row["method"], row["share"], row["budget"]) == (method, share, budget)
+            ]
+            if losses:
+                means[method] = float(np.mean(losses))
+        ours = min((name for name in means if name in GROWN), key=means.__getitem__)
+        rival = min((name for name in means if name not in GROWN), key=means.__getitem__)
+        found[f"{share:.0%}, {budget:,} tokens"] = {
+            "best_of_growing": ours,
+            "loss": round(means[ours], 4),
+            "best_other": rival,
+            "other_loss": round(means[rival], 4),
+            "below": means[ours] < means[rival],
+        }
+    return found
+
+
+def draw(rows: list[dict[str, Any]], dense: dict[str, Any]) -> None:
+    """One panel for each size and budget, methods from best to worst."""
+    panels = sorted({(row["share"], row["budget"]) for row in rows}, reverse=True)
+    figure, axes = new_figure(4.6 * len(panels), 4.4, len(panels))
+    for panel, (share, budget) in zip(axes, panels, strict=True):
+        here = [row for row in rows if (row["share"], row["budget"]) == (share, budget)]
+        names = sorted({row["method"] for row in here}, key=lambda name: -np.mean(_losses(here, name)))
+        for place, name in enumerate(names):
+            color = "#059669" if name in GROWN else "#9ca3af"
+            losses = _losses(here, name)
+            panel.barh(place, float(np.mean(losses)) - dense["loss"], color=color)
+            panel.scatter([loss - dense["loss"] for loss in losses], [place] * len(losses), s=8, color="#111827")
+        panel.set_yticks(range(len(names)), names, fontsize="small")
+        panel.set_xlabel("loss above the dense source (nats per token)")
+        panel.set_title(f"{share:.0%} of the parameters, {budget:,} tokens", fontsize="medium")
+        rivals = [float(np.mean(_losses(here, name))) - dense["loss"] for name in names if name != "from scratch"]
+        panel.set_xlim(0, 1.15 * max(rivals))
+    save_figure(figure, axes, RESULTS / "pruning_quality.png")
+
+
+def _losses(rows: list[dict[str, Any]], method: str) -> list[float]:
+    return [row["loss"] for row in rows if row["method"] == method]
+
+
+def main() -> None:
+    """Measure, draw, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one size, the small budget, the strongest rivals")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="orders of the training text to run with")
+    arguments = parser.parse_args()
+    with gzip.open(shared_file("wikitext2/wiki.test.raw.gz"), "rt") as file:
+        base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read())
+    cache = base.cache / "benchmarks" / "pruning_quality"
+    wanted = list(rows_of(arguments.quick, tuple(range(arguments.seeds))))
+    with Bars(len(wanted) + 1) as bars:
+        dense = measured(Row("dense, before training", 1.0, 0, 0, dense_row), base, cache, bars)
+        rows = [measured(row, base, cache, bars) for row in wanted]
+        header = ["method", "share", "budget", "parameters", "loss untrained", "loss", "WikiText-2", "seconds"]
+        bars.table(header, [_shown(row) for row in [dense, *rows]])
+    draw(rows, dense)
+    found = verdict(rows)
+    figures = {"dense": dense, "rows": rows, "verdict": found, **base.facts()}
+    finish("pruning_quality", all(entry["below"] for entry in found.values()), figures)
+
+
+def _shown(row: dict[str, Any]) -> list[str]:
+    untrained = row.get("loss_untrained")
+    return [
+        row["method"],
+        f"{row['share']:.0%}",
+        f"{row['budget']:,}",
+        f"{row['parameters']:,}",
+        "-" if untrained is None else f"{untrained:.3f}",
+        f"{row['loss']:.4f}",
+        f"{row['wikitext2']:.2f}",
+        f"{row['seconds']:.0f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

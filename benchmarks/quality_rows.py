@@ -1,0 +1,233 @@
+"""The rows of `benchmarks.pruning_quality`: each takes the same source, tokens and size, and gives its figures."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from tools.architecture import Architecture
+from tools.evaluation.perplexity import validation_loss
+from tools.pretrain import PretrainRequest, pretrain
+from tools.pretraining.compute import Compute, choose_compute
+from tools.pretraining.corpus import PackedCorpus, prepare_corpus, training_batches
+from tools.pretraining.trainer import Trainer
+from tools.pruning.criteria.evidence import Calibration
+from tools.pruning.methods import method_named, prune_model
+from tools.pruning.saliency import no_saliency
+from tools.pruning.selection import plan_cut
+from tools.pruning.surgery import cut
+from tools.requests import Progress
+from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
+from tools.sources import Source, load_model, load_tokenizer, resolve_source
+
+BLOCK = 256
+CALIBRATION_TOKENS = 6144
+WIKITEXT_TOKENS = 16_384
+DATA = DataSettings(block_length=BLOCK, training_tokens=400_000, validation_tokens=16_384)
+RECIPE = Recipe(batch_size=4, micro_batch_size=1, learning_rate=1e-4, damping=0.3)
+WIDTHS = WidthSettings(ffn_multiple=16, hidden_multiple=16)
+WARMUP_SHARE, GROWING_WARMUP_SHARE, DROP_SHARE = 0.1, 0.2, 0.25
+SCRATCH_FACTOR = 10
+
+Show = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What all rows of one panel share."""
+
+    source: Source
+    corpus: PackedCorpus
+    corpus_path: Path
+    wikitext: npt.NDArray[np.int32]
+    compute: Compute
+    cache: Path
+    share: float = 1.0
+    tokens: int = 0
+    seed: int = 0
+    show: Show = lambda progress: None
+
+    @classmethod
+    def prepare(cls, source: str, corpus: Path, wikitext: str) -> "Comparison":
+        """Source, packed corpus and test tokens."""
+        from platformdirs import user_cache_path
+
+        cache = Path(os.environ.get("PENJING_CACHE") or user_cache_path("penjing")).expanduser().absolute()
+        found = resolve_source(source, cache=cache / "sources")
+        ids = load_tokenizer(found.path)(wikitext[: WIKITEXT_TOKENS * 12], add_special_tokens=False)["input_ids"]
+        test = np.asarray(ids[:WIKITEXT_TOKENS], dtype=np.int32).reshape(-1, BLOCK)
+        packed = prepare_corpus(str(corpus), found.path, DATA, cache / "corpora", report=lambda phase, share: None)
+        return cls(found, packed, corpus, test, choose_compute(), cache)
+
+    def of(self, share: float, tokens: int, seed: int) -> "Comparison":
+        """The comparison at one size and budget."""
+        return replace(self, share=share, tokens=tokens, seed=seed)
+
+    def reporting(self, show: Show) -> "Comparison":
+        """The same, with progress told to `show`."""
+        return replace(self, show=show)
+
+    @property
+    def target_parameters(self) -> int:
+        return round(self.share * self.source.architecture.parameters)
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // (RECIPE.batch_size * BLOCK)
+
+    def facts(self) -> dict[str, Any]:
+        """What the figures depend on beside method, size and budget."""
+        return {
+            "source": self.source.name,
+            "corpus": self.corpus.facts.name,
+            "corpus_fingerprint": self.corpus.fingerprint,
+            "block_length": BLOCK,
+            "batch_size": RECIPE.batch_size,
+            "micro_batch_size": RECIPE.micro_batch_size,
+            "learning_rate": RECIPE.learning_rate,
+            "calibration_tokens": CALIBRATION_TOKENS,
+            "validation_tokens": self.corpus.validation_tokens,
+            "wikitext2_tokens": int(self.wikitext.size),
+            "precision": self.compute.precision,
+            "ffn_multiple": WIDTHS.ffn_multiple,
+            "hidden_multiple": WIDTHS.hidden_multiple,
+            "growing_warmup_share": GROWING_WARMUP_SHARE,
+            "drop_share": DROP_SHARE,
+        }
+
+    def loss(self, model: PreTrainedModel) -> float:
+        """Loss on the corpus' held-out part."""
+        return validation_loss(model, self.corpus.validation, 4, self.compute.precision)
+
+    def figures(self, model: PreTrainedModel, parameters: int, started: float, **more: Any) -> dict[str, Any]:
+        """The row of a model that is ready."""
+        seconds = time.monotonic() - started
+        self.show(Progress(phase="measuring", done=0, total=1))
+        wikitext = validation_loss(model, self.wikitext, 4, self.compute.precision)
+        loss = self.loss(model)
+        return {
+            "parameters": parameters,
+            "loss": round(loss, 4),
+            "wikitext2": round(math.exp(wikitext), 3),
+            "seconds": round(seconds, 1),
+            **more,
+        }
+
+    def calibration(self) -> Calibration:
+        """The first training tokens, one block a micro-batch."""
+        batches = training_batches(self.corpus.train, 1, self.seed)
+        blocks = [next(batches) for _ in range(CALIBRATION_TOKENS // BLOCK)]
+        tokens = tuple(torch.from_numpy(block.astype(np.int64)).to(self.compute.device) for block in blocks)
+        return Calibration(tokens, self.compute.autocast)
+
+
+def dense_row(comparison: Comparison) -> dict[str, Any]:
+    """The source as it is."""
+    model = _placed(comparison, load_model(comparison.source.path))
+    return comparison.figures(model, comparison.source.architecture.parameters, time.monotonic())
+
+
+def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]:
+    """Trained and pruned at the same time."""
+    started = time.monotonic()
+    request = growing_request(comparison, changes)
+    result = pretrain(request, comparison.show)
+    if result.failure is not None:
+        return {"parameters": result.parameters, "loss": math.inf, "wikitext2": math.inf, "seconds": 0.0}
+    model = _placed(comparison, load_model(request.output / "model"))
+    facts = {"events": result.events, "design": result.architecture.describe(), "tokens": result.tokens}
+    return comparison.figures(model, result.parameters, started, **facts)
+
+
+def growing_request(comparison: Comparison, changes: dict[str, Any]) -> PretrainRequest:
+    """The request behind `grown_row`."""
+    warmup = max(1, round(GROWING_WARMUP_SHARE * comparison.steps))
+    update = {"warmup_steps": warmup, "drop_share": DROP_SHARE, "saliency": "token", **changes}
+    name = "-".join(f"{key}-{value}" for key, value in sorted(changes.items())) or "base"
+    folder = f"{comparison.share}-{comparison.tokens}-{comparison.seed}-{name}"
+    return PretrainRequest(
+        source=comparison.source.name,
+        corpus=str(comparison.corpus_path),
+        output=comparison.cache / "benchmarks" / "pruning_quality" / folder,
+        tokens=comparison.tokens,
+        target_parameters=comparison.target_parameters,
+        widths=WIDTHS,
+        recipe=RECIPE.model_copy(update=update),
+        data=DATA,
+        seed=comparison.seed,
+        cache=comparison.cache,
+    )
+
+
+def pruned_row(comparison: Comparison, name: str) -> dict[str, Any]:
+    """Cut once by a method of the field, then trained."""
+    started = time.monotonic()
+    model = _placed(comparison, load_model(comparison.source.path))
+    method = method_named(name)
+    if method.scope == "uniform":
+        # A uniform share of three key/value heads is nothing or a third; FFN channels are what these methods cut best.
+        method = replace(method, types=("ffn",))
+    space = SpaceSettings(max_parameters=comparison.target_parameters, **WIDTHS.model_dump())
+
+    def report(phase: str, done: int, total: int) -> None:
+        comparison.show(Progress(phase=phase, done=done, total=total))
+
+    source = comparison.source.architecture
+    design = prune_model(
+        model, source, method, space, comparison.calibration(), RECIPE.damping, comparison.seed, report
+    )
+    return _recovered(comparison, model, design, started)
+
+
+def torch_pruning_row(comparison: Comparison) -> dict[str, Any]:
+    """Cut by the package torch-pruning: group Taylor importance of FFN channels over all layers, then trained."""
+    from benchmarks.torch_pruning_peer import prune_ffn
+
+    started = time.monotonic()
+    model = _placed(comparison, load_model(comparison.source.path))
+    design = prune_ffn(model, comparison.source.architecture, comparison.target_parameters, comparison.calibration())
+    return _recovered(comparison, model, design, started)
+
+
+def from_scratch_row(comparison: Comparison) -> dict[str, Any]:
+    """Random weights in the shape that growing found, trained with ten times the learning rate."""
+    started = time.monotonic()
+    design = pretrain(growing_request(comparison, {}), comparison.show).architecture
+    config = AutoConfig.from_pretrained(comparison.source.path, local_files_only=True)
+    torch.manual_seed(comparison.seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+    source = comparison.source.architecture
+    cut(model, plan_cut(source, design, no_saliency(source)))
+    recipe = RECIPE.model_copy(update={"learning_rate": SCRATCH_FACTOR * RECIPE.learning_rate})
+    return _recovered(comparison, _placed(comparison, model), design, started, recipe)
+
+
+def _recovered(
+    comparison: Comparison, model: PreTrainedModel, design: Architecture, started: float, recipe: Recipe = RECIPE
+) -> dict[str, Any]:
+    """Train a model that is small already on the whole budget, and measure it before and after."""
+    comparison.show(Progress(phase="measuring, cut", done=0, total=1))
+    untrained = comparison.loss(model)
+    warmup = max(1, round(WARMUP_SHARE * comparison.steps))
+    recipe = recipe.model_copy(update={"warmup_steps": warmup, "training_steps": comparison.steps - warmup})
+    trainer = Trainer(model, comparison.corpus.train, recipe, comparison.compute, comparison.seed)
+
+    def on_step(phase: str, done: int, total: int, loss: float) -> None:
+        comparison.show(Progress(phase=phase, done=done, total=total, loss=loss))
+
+    trainer.train(comparison.steps, "training", on_step)
+    facts = {"loss_untrained": round(untrained, 4), "design": design.describe(), "tokens": trainer.tokens}
+    return comparison.figures(model, design.parameters, started, **facts)
+
+
+def _placed(comparison: Comparison, model: PreTrainedModel) -> PreTrainedModel:
+    comparison.compute.place(model)
+    return model

@@ -1,0 +1,155 @@
+"""The command `penjing pretrain`: one source grown into a smaller model, trained and pruned at the same time."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penjing.errors import FAILED, reported_errors
+
+if TYPE_CHECKING:
+    from tools.pretrain import PretrainRequest, PretrainResult
+
+
+def pretrain(
+    source: Annotated[str, typer.Option(help="Model to grow from: embedded name, directory or hub name.")] = (
+        "smollm2-135m"
+    ),
+    corpus: Annotated[
+        str, typer.Option(help="Text to train on: embedded name, file, directory or hub data set.")
+    ] = "python-docs",
+    target_parameters: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Drop groups until so many parameters are left, like 100M.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Or drop down to the design in this JSON file.")
+    ] = None,
+    tokens: Annotated[str, typer.Option(metavar="COUNT", help="Training tokens in all, like 50M.")] = "1M",
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Optimiser steps per dropped FFN channel, as in the paper; needs --target-parameters."
+        ),
+    ] = None,
+    drops: Annotated[
+        int | None, typer.Option(min=1, help="Without --every: events on the way; 1 is one-shot. Default: every step.")
+    ] = None,
+    drop_curve: Annotated[float, typer.Option(help="Below 1 the early events drop more.")] = 1.0,
+    second_order: Annotated[
+        bool, typer.Option("--second-order/--no-second-order", help="Repair what is left for what goes.")
+    ] = True,
+    saliency: Annotated[
+        str, typer.Option(help="How groups are ranked: token, second, first, mixed, magnitude, activation, random.")
+    ] = "token",
+    types: Annotated[str, typer.Option(help="Which groups may go, commas between.")] = "attention,ffn,stem",
+    uniform: Annotated[bool, typer.Option("--uniform", help="All layers alike, as in the paper.")] = False,
+    attention_unit: Annotated[str, typer.Option(help="What attention loses: kv_group or query_head.")] = "kv_group",
+    ffn_multiple: Annotated[
+        int, typer.Option(min=1, help="FFN widths are multiples of this: 64, or 256 for GGUF.")
+    ] = 1,
+    hidden_multiple: Annotated[int, typer.Option(min=1, help="Hidden sizes are multiples of this.")] = 1,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting: recipe.learning_rate=2e-4, data.block_length=512."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="One seed, one result.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for all that comes out; the same command goes on there.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Train a model and prune it while it trains, down to a size or a design, then train it on.
+
+    A run that was stopped goes on where its last checkpoint is: give the same command again. Under torchrun the ranks
+    share each batch: torchrun --nproc-per-node 8 -m penjing.main pretrain ...
+
+    [bold]Examples[/bold]: penjing pretrain --target-parameters 115M --tokens 100k --output small; penjing pretrain
+    --source smollm2-135m --corpus text.jsonl --target-parameters 100M --tokens 50M --every 2 --second-order
+    """
+    with reported_errors(as_json, debug):
+        from penjing.configuration import with_assignments
+        from penjing.options import cache_folder, count_of, read_json, types_of
+        from tools.pretrain import PretrainRequest
+
+        name = f"{Path(source).name}-{target_parameters or (target.stem if target else 'trained')}-{tokens}"
+        recipe = {"saliency": saliency, "second_order_update": second_order, "drop_share": 0.25}
+        widths = {
+            "uniform": uniform,
+            "attention_unit": attention_unit,
+            "ffn_multiple": ffn_multiple,
+            "hidden_multiple": hidden_multiple,
+        }
+        values = {
+            "source": source,
+            "corpus": corpus,
+            "output": (output or Path(name)).expanduser().absolute(),
+            "tokens": count_of(tokens, "--tokens"),
+            "target_parameters": None
+            if target_parameters is None
+            else count_of(target_parameters, "--target-parameters"),
+            "target": None if target is None else read_json(target),
+            "every": every,
+            "drops": drops,
+            "drop_curve": drop_curve,
+            "types": types_of(types),
+            "widths": widths,
+            "recipe": recipe,
+            "seed": seed,
+            "cache": cache_folder(),
+        }
+        request = PretrainRequest.model_validate(with_assignments(PretrainRequest, values, assignments or []))
+        result = _run(request)
+        if as_json:
+            print(result.model_dump_json())
+        else:
+            _print(request, result)
+        if result.failure is not None:
+            raise typer.Exit(FAILED)
+
+
+def _run(request: "PretrainRequest") -> "PretrainResult":
+    from penjing.phases import shown_phases
+    from tools.pretrain import pretrain as run_pretrain
+
+    with shown_phases() as show:
+        return run_pretrain(request, show)
+
+
+def _print(request: "PretrainRequest", result: "PretrainResult") -> None:
+    """A small table, what happened on the way, and where the model is."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from tools.pretrain import PICTURE_FILE
+
+    console = Console()
+    for warning in result.warnings:
+        console.print(f"Warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    table = Table(box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
+    table.add_column("model")
+    for name in ("parameters", "loss", "perplexity"):
+        table.add_column(name, justify="right")
+    rows = (("source", result.source_parameters, result.source_loss), ("grown", result.parameters, result.loss))
+    for label, parameters, loss in rows:
+        shown = ("-", "-") if loss is None else (f"{loss:.4f}", f"{math.exp(min(loss, 700.0)):,.2f}")
+        table.add_row(label, f"{parameters:,}", *shown)
+    console.print(table)
+    console.print(
+        f"{result.tokens:,} tokens in {result.seconds:.0f} s; {result.events} drops; {result.architecture.describe()}.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.failure is not None:
+        console.print(f"Stopped: {result.failure.message}.", highlight=False, markup=False, soft_wrap=True)
+        return
+    console.print(f"Model: {result.model}", highlight=False, markup=False, soft_wrap=True)
+    if result.events:
+        picture = request.output / PICTURE_FILE
+        console.print(f"Picture of the drops: {picture}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,263 @@
+"""Pruning-aware pretraining as a whole: every policy, restarts in the middle, bad input, failures as results."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from tools.architecture import Architecture, LayerShape
+from tools.errors import InputError
+from tools.pretrain import PretrainRequest, PretrainResult, pretrain
+from tools.requests import Progress
+from tools.settings import DataSettings, Recipe, WidthSettings
+from tools.sources import resolve_source
+
+RECIPE = Recipe(warmup_steps=3, batch_size=2, micro_batch_size=1, drop_share=0.5, precision="float32", saliency="token")
+NARROW = WidthSettings(ffn_multiple=8, hidden_multiple=4)
+
+
+@pytest.fixture
+def request_of(sources: dict[str, Path], corpus: Path, tmp_path: Path) -> Any:
+    """A request for a tiny model on a tiny corpus, with changes."""
+
+    def make(
+        family: str = "llama-tied", output: str = "out", recipe: dict[str, Any] | None = None, **changes: Any
+    ) -> Any:
+        size = resolve_source(str(sources[family])).architecture.parameters
+        values: dict[str, Any] = {
+            "source": str(sources[family]),
+            "corpus": str(corpus),
+            "output": tmp_path / output,
+            "tokens": 15 * 2 * 16,
+            "target_parameters": round(0.75 * size),
+            "widths": NARROW,
+            "recipe": RECIPE.model_copy(update=recipe or {}),
+            "data": DataSettings(block_length=16, validation_tokens=256),
+            "checkpoint_steps": 4,
+            "cache": tmp_path / "cache",
+        }
+        return PretrainRequest.model_validate(values | changes)
+
+    return make
+
+
+def log_of(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
+def losses_of(output: Path) -> list[float]:
+    return [line["loss"] for line in log_of(output) if "event" not in line]
+
+
+def drops_of(output: Path) -> list[dict[str, Any]]:
+    return [line for line in log_of(output) if line.get("event") == "drop"]
+
+
+@pytest.mark.parametrize("family", ["llama-tied", "llama-untied", "llama-biases", "mistral", "qwen2", "qwen3"])
+def test_every_family_is_grown_to_size(request_of: Any, family: str) -> None:
+    request = request_of(family)
+    result = pretrain(request)
+    assert result.status == "finished" and result.loss is not None and result.events > 1
+    assert result.parameters <= request.target_parameters
+    drops = drops_of(request.output)
+    assert drops[-1]["parameters"] == result.parameters == result.architecture.parameters
+    assert len(losses_of(request.output)) == request.steps == 15
+    model = AutoModelForCausalLM.from_pretrained(request.output / "model")
+    assert sum(parameter.numel() for parameter in model.parameters()) >= result.parameters
+    assert (request.output / "design.png").stat().st_size > 1000
+    assert not (request.output / "checkpoint").exists()
+
+
+def test_a_finished_run_is_not_paid_again(request_of: Any) -> None:
+    request = request_of()
+    first = pretrain(request)
+    started = time.monotonic()
+    assert pretrain(request) == first
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_design_is_reached_in_a_number_of_drops(request_of: Any, sources: dict[str, Path]) -> None:
+    source = resolve_source(str(sources["llama-tied"])).architecture
+    shape = LayerShape(num_attention_heads=4, num_key_value_heads=2, intermediate_size=40)
+    target = Architecture(fixed=source.fixed, hidden_size=48, layers=(shape,) * 3)
+    request = request_of(target_parameters=None, target=target, drops=3)
+    result = pretrain(request)
+    assert result.architecture == target and result.events == 3
+
+
+def test_the_papers_rule_waits_as_many_steps_as_channels(request_of: Any) -> None:
+    """After an event of u channel units (FFN 1, stem 2, head head_dim) comes the next one u N steps later."""
+    request = request_of(every=1, widths=WidthSettings(ffn_multiple=1, hidden_multiple=1, uniform=True), tokens=40 * 32)
+    result = pretrain(request)
+    drops = drops_of(request.output)
+    assert len(drops) > 3 and result.architecture.is_homogeneous
+    for before, after in zip(drops, drops[1:], strict=False):
+        removed = before["removed"]
+        units = 16 if removed["attention"] else removed["ffn"] // 3 + 2 * removed["stem"]
+        assert after["step"] - before["step"] == units
+    for drop in drops:
+        (kind,) = [kind for kind, count in drop["removed"].items() if count]
+        least = {name: value for name, value in drop["least_saliency"].items() if value is not None}
+        assert kind == min(least, key=lambda name: least[name]), "the type whose least salient group is lowest goes"
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {},
+        {"second_order_update": False},
+        {"saliency": "second"},
+        {"saliency": "magnitude"},
+        {"compact_every": 2},
+        {"update_steps": 3},
+        {"update_steps": 2, "compact_every": 3, "second_order_update": False},
+        {"saliency_decay": 0.9, "moment_decay": 0.8, "moment_tokens": 4, "refresh_removals": 8},
+        {"learning_rate_schedule": "wsd", "activation_checkpointing": True},
+        {"distillation": 0.5},
+    ],
+)
+def test_going_on_from_a_checkpoint_is_bit_exact(request_of: Any, recipe: dict[str, Any]) -> None:
+    """A run killed in the middle of its drops gives the same losses, drops and weights as an undisturbed one."""
+    whole = request_of(output="whole", recipe=recipe)
+    expected = pretrain(whole)
+
+    class Killed(Exception):
+        pass
+
+    broken = request_of(output="broken", recipe=recipe)
+
+    def kill(progress: Progress) -> None:
+        if progress.phase == "growing" and progress.done == 7:
+            raise Killed
+
+    with pytest.raises(Killed):
+        pretrain(broken, kill)
+    assert (broken.output / "checkpoint").is_dir()
+    steps: list[int] = []
+    result = pretrain(broken, lambda progress: steps.append(progress.done) if progress.phase == "growing" else None)
+    assert steps[0] == 5, "nothing before the checkpoint is trained again"
+    assert losses_of(broken.output) == losses_of(whole.output)
+    assert drops_of(broken.output) == drops_of(whole.output)
+    assert (result.loss, result.architecture) == (expected.loss, expected.architecture)
+    one, other = (load_file(output / "model" / "model.safetensors") for output in (whole.output, broken.output))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_masking_between_compactions_gives_nearly_the_same(request_of: Any) -> None:
+    """The same groups go; zeros in between only change the order of sums."""
+    cut, masked = request_of(output="cut"), request_of(output="masked", recipe={"compact_every": 4})
+    one, other = pretrain(cut), pretrain(masked)
+    assert one.architecture == other.architecture
+    assert one.loss == pytest.approx(other.loss, rel=1e-3)
+
+
+def test_another_config_is_refused(request_of: Any) -> None:
+    pretrain(request_of())
+    with pytest.raises(InputError, match=r"begun with other settings \(seed was 0 and is 1\)"):
+        pretrain(request_of(seed=1))
+
+
+def test_a_short_corpus_is_repeated_with_a_warning(request_of: Any) -> None:
+    result = pretrain(request_of(tokens=900 * 32, recipe={"learning_rate": 1e-6}, checkpoint_steps=10_000, drops=2))
+    assert "it is repeated" in result.warnings[0]
+
+
+def test_bad_requests(request_of: Any, sources: dict[str, Path]) -> None:
+    source = resolve_source(str(sources["llama-tied"])).architecture
+    with pytest.raises(InputError, match="not below the source's"):
+        pretrain(request_of(target_parameters=source.parameters))
+    with pytest.raises(InputError, match="smallest legal design has"):
+        pretrain(request_of(target_parameters=1000))
+    with pytest.raises(InputError, match="give at least 128 tokens"):
+        pretrain(request_of(tokens=96))
+    with pytest.raises(ValidationError, match="every goes with target_parameters"):
+        request_of(target_parameters=None, every=2)
+    wide = source.with_layers([source.layers[0].model_copy(update={"intermediate_size": 200})] * 3)
+    wide = wide.model_copy(update={"hidden_size": 16})
+    with pytest.raises(InputError, match="larger than the source"):
+        pretrain(request_of(target_parameters=None, target=wide, types=("stem",)))
+
+
+def test_a_loss_that_is_not_finite_is_a_result(request_of: Any) -> None:
+    request = request_of(recipe={"learning_rate": 1e30, "gradient_clipping": 1e30})
+    result = pretrain(request)
+    assert result.status == "failed" and result.failure is not None and result.failure.kind == "not_finite"
+    assert result.model is None and not (request.output / "model").exists()
+
+
+def test_plain_training_needs_no_target(request_of: Any, sources: dict[str, Path]) -> None:
+    result = pretrain(request_of(target_parameters=None))
+    assert result.events == 0 and result.parameters == result.source_parameters
+    assert result.loss < result.source_loss
+
+
+def test_a_killed_process_goes_on(request_of: Any, tmp_path: Path) -> None:
+    """kill -9 in the middle, a torn last line in the log included."""
+    whole = request_of(output="whole", tokens=60 * 32)
+    expected = pretrain(whole)
+    request = request_of(tokens=60 * 32)
+    code = "import sys; from tools.pretrain import *; pretrain(PretrainRequest.model_validate_json(sys.argv[1]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, request.model_dump_json()], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    log = request.output / "log.jsonl"
+    while process.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) > 20):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with log.open("a") as file:
+        file.write('{"step": 99, "lo')
+    result = pretrain(request)
+    assert (result.loss, result.tokens) == (expected.loss, expected.tokens)
+    assert losses_of(request.output) == losses_of(whole.output)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second checkpoint cannot be written: the first one is whole, and the run goes on from it."""
+    import tools.pretraining.growth_checkpoint as growth_checkpoint
+
+    whole = request_of(output="whole")
+    expected = pretrain(whole)
+    request, calls = request_of(), []
+    save = growth_checkpoint.save_file
+
+    def full(tensors: Any, path: Path) -> None:
+        calls.append(path)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        save(tensors, path)
+
+    monkeypatch.setattr(growth_checkpoint, "save_file", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        pretrain(request)
+    assert (request.output / "checkpoint" / "growth.json").is_file()
+    monkeypatch.undo()
+    assert pretrain(request).loss == expected.loss
+
+
+def test_a_damaged_checkpoint_is_told(request_of: Any) -> None:
+    request = request_of()
+
+    def kill(progress: Progress) -> None:
+        if progress.phase == "growing" and progress.done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(request, kill)
+    weights = request.output / "checkpoint" / "training" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(InputError, match="is damaged: remove the folder"):
+        pretrain(request)
+    shutil.rmtree(request.output / "checkpoint")
+    assert isinstance(pretrain(request), PretrainResult)

@@ -1,0 +1,235 @@
+"""One run of `tools.pretrain`: prepares source and corpus, builds the growth, trains it, writes what comes out."""
+
+import json
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
+
+from tools.errors import InputError
+from tools.evaluation.perplexity import validation_loss
+from tools.export.huggingface import export_huggingface
+from tools.failures import failure_of
+from tools.measurement import Failure
+from tools.pretrain import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    LOG_FILE,
+    MODEL_FOLDER,
+    PICTURE_FILE,
+    RESULT_FILE,
+    PretrainRequest,
+    PretrainResult,
+    Say,
+    space_of,
+)
+from tools.pretraining.compute import choose_compute
+from tools.pretraining.corpus import PackedCorpus, prepare_corpus
+from tools.pretraining.design_picture import draw_design
+from tools.pretraining.distillation import freeze
+from tools.pretraining.growth import Growth
+from tools.pretraining.growth_checkpoint import (
+    has_growth,
+    load_growth,
+    load_model_of_growth,
+    physical_shape,
+    resumed_step,
+    save_growth,
+)
+from tools.pretraining.trainer import Trainer
+from tools.pretraining.training_log import TrainingLog
+from tools.pruning.drop_policy import DropPolicy, EveryNSteps, TowardsDesign, TowardsSize, require_reachable
+from tools.pruning.input_statistics import InputStatistics
+from tools.pruning.legality import require_part
+from tools.pruning.pruner import Pruner
+from tools.pruning.ranking import make_ranking
+from tools.pruning.recording import Recording
+from tools.pruning.schedule import DropSchedule
+from tools.ranks import rank, start_ranks, stop_ranks, wait_for_all
+from tools.requests import Progress
+from tools.settings import Recipe
+from tools.sources import Source, load_model, resolve_source
+
+if TYPE_CHECKING:
+    from tools.pruning.compilation import BlockCompiler
+
+
+def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult:
+    """Grow, or go on growing. Raises InputError for what the user can mend."""
+    start_ranks()
+    try:
+        return _Run(request, report if rank() == 0 else _silent, started).go()
+    finally:
+        stop_ranks()
+
+
+class _Run:
+    """The parts of one run, in the order in which they are made."""
+
+    def __init__(self, request: PretrainRequest, report: Say, started: float) -> None:
+        self._request, self._report, self._started = request, report, started
+        self._source, self._corpus, self._warnings = self._prepare()
+        self._space = space_of(request, self._source.architecture)
+        require_reachable(self._source.architecture, self._space, request.types)
+        self._recipe = self._fitted_recipe()
+        self._policy = self._make_policy()
+        self._compute = choose_compute(request.recipe.precision)
+        self._checkpoint = request.output / CHECKPOINT_FOLDER
+
+    def go(self) -> PretrainResult:
+        """Measure the source, train, measure and export the result."""
+        request = self._request
+        resumed = has_growth(self._checkpoint)
+        if rank() == 0:
+            request.output.mkdir(parents=True, exist_ok=True)
+            (request.output / CONFIG_FILE).write_text(request.model_dump_json(indent=1) + "\n")
+        model = load_model_of_growth(self._checkpoint, self._source.path) if resumed else load_model(self._source.path)
+        self._compute.place(model)
+        source_loss = self._stored_source_loss() if resumed else self._loss_of(model, "measuring, source")
+        with TrainingLog(request.output / LOG_FILE, resumed_step(self._checkpoint) if resumed else 0) as log:
+            if not resumed:
+                log.event("source", 0, loss=source_loss, parameters=self._source.architecture.parameters)
+            trainer, growth, compiler = self._assemble(model, resumed, log)
+            failure = self._train(trainer, growth)
+        result = PretrainResult(
+            status="finished" if failure is None else "failed",
+            source_parameters=self._source.architecture.parameters,
+            parameters=growth.design.parameters,
+            architecture=growth.design,
+            source_loss=source_loss,
+            loss=None if failure is not None else self._loss_of(model, "measuring, grown"),
+            tokens=trainer.tokens,
+            events=len(growth.events),
+            seconds=time.monotonic() - self._started,
+            compilations=0 if compiler is None else compiler.compilations,
+            warnings=tuple(self._warnings),
+            failure=failure,
+            model=None if failure is not None else request.output / MODEL_FOLDER,
+        )
+        if rank() == 0:
+            self._write(model, growth, result)
+        wait_for_all()
+        return result
+
+    def _prepare(self) -> tuple[Source, PackedCorpus, list[str]]:
+        request = self._request
+        data = request.data.model_copy(update={"training_tokens": max(request.tokens, request.data.block_length)})
+
+        def say(phase: str, share: float) -> None:
+            self._report(Progress(phase=phase, done=round(100 * share), total=100))
+
+        # The first rank converts and packs; the others find it done.
+        for turn in (True, False):
+            if (rank() == 0) == turn:
+                source = resolve_source(request.source, report=say, cache=request.cache / "sources")
+                corpus = prepare_corpus(request.corpus, source.path, data, request.cache / "corpora", report=say)
+            wait_for_all()
+        warnings = []
+        if corpus.train.size < request.steps * request.recipe.batch_size * request.data.block_length:
+            times = request.tokens / corpus.train.size
+            warnings.append(
+                f"The corpus has {corpus.train.size:,} training tokens, fewer than the {request.tokens:,} asked for: "
+                f"it is repeated {times:.1f} times."
+            )
+        return source, corpus, warnings
+
+    def _fitted_recipe(self) -> Recipe:
+        """The recipe with as many training steps as the token budget pays for, and its drops."""
+        request, recipe = self._request, self._request.recipe
+        if request.steps <= recipe.warmup_steps:
+            needed = (recipe.warmup_steps + 1) * recipe.batch_size * request.data.block_length
+            raise InputError(
+                f"{request.tokens:,} tokens are {request.steps} optimiser steps, not more than the "
+                f"{recipe.warmup_steps} of the warm-up: give at least {needed:,} tokens or lower warmup_steps."
+            )
+        training = request.steps - recipe.warmup_steps
+        drop_steps = max(1, round(recipe.drop_share * training))
+        drops = request.drops if request.drops is not None else drop_steps
+        return recipe.model_copy(update={"training_steps": training, "drops": drops})
+
+    def _make_policy(self) -> DropPolicy:
+        request, recipe, source = self._request, self._recipe, self._source.architecture
+        first = recipe.warmup_steps
+        drop_steps = max(1, round(recipe.drop_share * recipe.training_steps))
+        if request.every is not None:
+            return EveryNSteps(request.every, self._space, first, request.types)
+        if request.target is not None:
+            require_part(source, request.target)
+            return TowardsDesign(DropSchedule(source, request.target, recipe.drops, drop_steps), first)
+        return TowardsSize(source, self._space, recipe.drops, drop_steps, first, request.drop_curve, request.types)
+
+    def _assemble(
+        self, model: PreTrainedModel, resumed: bool, log: TrainingLog
+    ) -> tuple[Trainer, Growth, "BlockCompiler | None"]:
+        recipe, source = self._recipe, self._source.architecture
+        teacher = None
+        if recipe.distillation > 0:
+            teacher = freeze(load_model(self._source.path))
+            self._compute.place(teacher)
+        trainer = Trainer(
+            model, self._corpus.train, recipe, self._compute, self._request.seed, teacher=teacher, log=log.step
+        )
+        statistics = InputStatistics(model, recipe.moment_decay, recipe.moment_tokens)
+        ranking = make_ranking(recipe, model, statistics, self._request.seed)
+        shape = physical_shape(model, source) if resumed else source
+        pruner = Pruner(model, shape, recipe, ranking, statistics, [trainer.optimizer])
+        compiler = None
+        if recipe.compile:
+            # Dynamo takes a second to import.
+            from tools.pruning.compilation import BlockCompiler
+
+            compiler = BlockCompiler(model)
+        growth = Growth(
+            trainer, pruner, self._policy, Recording(ranking, statistics), source, self._space,
+            after_cut=None if compiler is None else compiler.after_cut,
+        )  # fmt: skip
+        growth.after_event = lambda event: log.event("drop", **event.model_dump(mode="json"))
+        if resumed:
+            load_growth(self._checkpoint, trainer, growth)
+        return trainer, growth, compiler
+
+    def _train(self, trainer: Trainer, growth: Growth) -> Failure | None:
+        """Train to the end of the token budget; a loss that is not finite or a lack of memory is a result."""
+        steps = self._request.steps
+
+        def on_step(phase: str, done: int, total: int, loss: float) -> None:
+            self._report(Progress(phase=phase, done=trainer.step, total=steps, loss=loss))
+
+        def after_step(done: int) -> None:
+            if trainer.step % self._request.checkpoint_steps == 0 and trainer.step < steps:
+                save_growth(self._checkpoint, trainer, growth)
+
+        try:
+            growth.train(steps - trainer.step, on_step, after_step)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            return failure
+        return None
+
+    def _loss_of(self, model: PreTrainedModel, phase: str) -> float:
+        self._report(Progress(phase=phase, done=0, total=1))
+        return validation_loss(model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision)
+
+    def _stored_source_loss(self) -> float:
+        with (self._request.output / LOG_FILE).open() as lines:
+            return float(json.loads(next(lines))["loss"])
+
+    def _write(self, model: PreTrainedModel, growth: Growth, result: PretrainResult) -> None:
+        """Model, picture and result; the checkpoint has served where the run is finished."""
+        output = self._request.output
+        if growth.events:
+            draw_design(growth.events, output / PICTURE_FILE)
+        if result.model is not None:
+            self._report(Progress(phase="saving", done=0, total=1))
+            export_huggingface(model, growth.design, self._source.path, output / MODEL_FOLDER, overwrite=True)
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
+        beside = output / f".{RESULT_FILE}"
+        beside.write_text(result.model_dump_json(indent=1) + "\n")
+        beside.replace(output / RESULT_FILE)
+
+
+def _silent(progress: Progress) -> None:
+    """Only the first rank reports."""

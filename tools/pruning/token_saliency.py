@@ -1,0 +1,162 @@
+"""Saliency from each token's own gates: the diagonal Fisher information with tokens as its samples.
+
+`saliency_meter` squares a gate once per micro-batch, which gives one sample for hundreds of tokens. Here the gate of
+each token is squared, at the activations themselves, in the same backward pass:
+
+    FFN channel j       1/2 mean_t (a_tj dL/da_tj)^2         a: input of down_proj, L: summed loss
+    head h              1/2 mean_t (sum_c a_tc dL/da_tc)^2   c: the head's inputs of o_proj; a KV group sums its heads
+    stem channel i      1/2 mean_t (x_ti dL/dx_ti)^2         x: output of a norm, summed over all norms
+
+With the few micro-batches between two events this ranks better (figures: benchmarks/results/ablation.json), and it does
+not depend on the size of a micro-batch.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.saliency import Saliency
+from tools.pruning.selection import CutPlan
+from tools.ranks import sum_over_ranks
+from tools.recomputation import recomputing
+
+
+class TokenSaliencyMeter:
+    """Accumulates per-token gates of a live model while attached; interface and units as `SaliencyMeter`.
+
+    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
+        self._blocks = blocks(model)
+        self._norms = list(stem_norms(model))
+        self._decay, self._limit = decay, tokens_per_micro_batch
+        self._sums: dict[str, torch.Tensor] = {}
+        self._fresh: dict[str, torch.Tensor] = {}
+        self._tokens, self._count = 0, 0.0
+
+    def attach(self) -> Callable[[], None]:
+        """Start reading; returns the function that stops it."""
+        handles = []
+        for index, block in enumerate(self._blocks):
+            for name, module in (("attention", block.o_proj), ("ffn", block.down_proj)):
+                handles.append(module.register_forward_pre_hook(self._before(f"{name}.{index}")))
+        for index, norm in enumerate(self._norms):
+            handles.append(norm.register_forward_hook(self._after(f"stem.{index}")))
+
+        def detach() -> None:
+            for handle in handles:
+                handle.remove()
+
+        return detach
+
+    def observe(self, loss_scale: float = 1.0) -> None:
+        """Take in the micro-batch whose backward pass is done and whose loss was multiplied by `loss_scale`."""
+        if not self._fresh:
+            raise ValueError("saliency needs gradients: call observe() after backward()")
+        # The loss is a mean over the micro-batch; a token's own gate is that of the sum.
+        scale = 0.5 * (self._tokens / loss_scale) ** 2
+        for name, squares in self._fresh.items():
+            squares *= scale
+            self._sums[name] = self._sums[name] + squares if name in self._sums else squares
+        self._fresh = {}
+        self._count += 1
+
+    def end_step(self) -> None:
+        """Let what was seen so far fade by the decay of one optimiser step."""
+        if self._decay < 1.0:
+            for total in self._sums.values():
+                total *= self._decay
+            self._count *= self._decay
+
+    def keep(self, plan: CutPlan) -> None:
+        """Follow the model through a cut: the groups that stay keep their history."""
+        for index in range(len(self._blocks)):
+            kept = {"kv_group": plan.kv_groups, "query_head": plan.query_heads, "ffn": plan.ffn}
+            for name, indices in kept.items():
+                self._select(f"{name}.{index}", torch.as_tensor(indices[index]))
+        for index in range(len(self._norms)):
+            self._select(f"stem.{index}", torch.as_tensor(plan.stem))
+
+    def saliency(self) -> Saliency:
+        """The mean over all tokens seen by all ranks. Raises ValueError before the first."""
+        totals = self.totals()
+        sum_over_ranks(list(totals.values()))
+        count = float(totals["count"].item())
+        values = {name: (total / count).float().cpu().numpy() for name, total in totals.items()}
+        depth = range(len(self._blocks))
+        return Saliency(
+            kv_group=tuple(values[f"kv_group.{index}"] for index in depth),
+            query_head=tuple(values[f"query_head.{index}"] for index in depth),
+            ffn=tuple(values[f"ffn.{index}"] for index in depth),
+            stem=np.sum([values[f"stem.{index}"] for index in range(len(self._norms))], axis=0),
+        )
+
+    def totals(self) -> dict[str, torch.Tensor]:
+        """This rank's sums and their weight: what a checkpoint needs to go on bit for bit."""
+        if not self._sums:
+            raise ValueError("no micro-batch was observed yet")
+        sums = {name: self._sums[name].clone() for name in sorted(self._sums)}
+        return {"count": torch.tensor([self._count], dtype=torch.float64), **sums}
+
+    def restore(self, totals: dict[str, torch.Tensor]) -> None:
+        """Go on from what `totals` gave."""
+        device = self._norms[0].get_parameter("weight").device
+        self._count = float(totals["count"].item())
+        self._sums = {name: total.to(device, copy=True) for name, total in totals.items() if name != "count"}
+
+    def start_from(self, saliency: Saliency, micro_batches: int) -> None:
+        """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
+        totals = {"count": torch.tensor([float(micro_batches)])}
+        for index in range(len(self._blocks)):
+            for name in ("kv_group", "query_head", "ffn"):
+                values = torch.from_numpy(getattr(saliency, name)[index].copy())
+                totals[f"{name}.{index}"] = values * micro_batches
+        # How the stem's sum is shared among the norms does not matter: only the sum is read.
+        share = torch.from_numpy(saliency.stem.copy()) * (micro_batches / len(self._norms))
+        totals |= {f"stem.{index}": share for index in range(len(self._norms))}
+        self.restore(totals)
+
+    def _before(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
+        return lambda module, inputs: self._watch(name, inputs[0])
+
+    def _after(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        return lambda module, inputs, output: self._watch(name, output)
+
+    def _watch(self, name: str, activation: torch.Tensor) -> None:
+        """Read the gradient of `activation` when the backward pass gets there."""
+        # Without gradients it is an evaluation; a recomputed pass is read at its first one.
+        if activation.requires_grad and not recomputing():
+            # The hook must not hold the activation itself: it would keep its own graph alive beyond the next cut.
+            values = activation.detach()
+            activation.register_hook(lambda gradient: self._read(name, values, gradient))
+
+    @torch.no_grad()
+    def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
+        activation_ti, gradient_ti = activation.flatten(0, -2), gradient.flatten(0, -2)
+        self._tokens = activation_ti.shape[0]
+        if self._limit is not None and self._tokens > self._limit:
+            stride = -(-self._tokens // self._limit)
+            activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
+        gates_ti = activation_ti.float() * gradient_ti.float()
+        kind, index = name.split(".")
+        if kind == "attention":
+            block = self._blocks[int(index)]
+            heads_th = gates_ti.view(len(gates_ti), block.num_attention_heads, -1).sum(dim=2)
+            groups_tk = heads_th.view(len(gates_ti), block.num_key_value_heads, -1).sum(dim=2)
+            self._add(f"query_head.{index}", heads_th)
+            self._add(f"kv_group.{index}", groups_tk)
+        else:
+            self._add(name, gates_ti)
+
+    def _add(self, name: str, gates: torch.Tensor) -> None:
+        squares = gates.square_().mean(dim=0)
+        self._fresh[name] = self._fresh[name] + squares if name in self._fresh else squares
+
+    def _select(self, name: str, indices: torch.Tensor) -> None:
+        if name in self._sums:
+            total = self._sums[name]
+            self._sums[name] = total.index_select(0, indices.to(total.device))
