@@ -160,7 +160,7 @@ def measure(job: Job, variants: Sequence[Variant], seeds: Sequence[int]) -> tupl
         "source_parameters": size,
         "target_parameters": target,
         "source_loss": runs[BASE][0].result.source_loss,
-        "base_recipe": base_recipe(job.scale).model_dump(mode="json"),
+        "base_recipe": base_recipe(job.scale).model_dump(mode="json", exclude={"training_steps", "drops"}),
         "events_of_base": len(runs[BASE][0].events),
         "rows": rows,
         "spread_of_seeds": round(spread, 5),
@@ -198,6 +198,10 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     rows = [row for row in figures["rows"] if row["name"] != BASE]
     figure, axes = new_figure(8, 1.6 + 0.32 * len(rows))
     panel = axes[0]
+    spread = figures["spread_of_seeds"]
+    # Controls may be far off; the rest should still be told apart. What reaches beyond the edge says how far.
+    shown = [value for row in rows if not row["is_control"] for value in row["differences"] if value is not None]
+    left, right = 1.15 * min([*shown, -spread, 0.0]), 1.15 * max([*shown, spread, 1e-6])
     for place, row in enumerate(reversed(rows)):
         if row["difference"] is None:
             panel.text(0, place, " not finite", va="center", fontsize="small")
@@ -205,14 +209,15 @@ def draw(figures: dict[str, Any], path: Path) -> None:
         color = "#d97706" if row["name"] in figures["beaten_by"] else "#2563eb"
         panel.barh(place, row["difference"], color="#9ca3af" if row["is_control"] else color, alpha=0.7)
         panel.plot(row["differences"], [place] * len(row["differences"]), "o", color="#111827", markersize=3)
+        if row["difference"] > right:
+            panel.text(right, place, f"{row['difference']:+.3f} ", va="center", ha="right", fontsize="small")
+    panel.set_xlim(left, right)
     panel.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)], fontsize="small")
     panel.axvline(0, color="#111827", linewidth=0.8)
-    panel.axvspan(-figures["spread_of_seeds"], figures["spread_of_seeds"], color="#6b7280", alpha=0.15)
-    # Controls may be far off; the rest should still be told apart.
-    panel.set_xscale("symlog", linthresh=0.05)
+    panel.axvspan(-spread, spread, color="#6b7280", alpha=0.15)
     panel.set_xlabel("validation loss less that of the base, nats per token (grey band: spread of seeds)")
     size = figures["target_parameters"] / 1e6
-    panel.set_title(f"{figures['source']} to {size:.1f}M parameters, {figures['tokens']:,} tokens each")
+    panel.set_title(f"{Path(figures['source']).name} to {size:.1f}M parameters, {figures['tokens']:,} tokens each")
     save_figure(figure, axes, path)
 
 

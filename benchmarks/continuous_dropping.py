@@ -45,14 +45,16 @@ _POINTS = 60
 
 def recipe_for(scale: Scale) -> Recipe:
     """The default recipe at this batch; small steps get a small learning rate, as the root of their tokens."""
-    return Recipe(
-        warmup_steps=WARMUP_STEPS,
-        batch_size=scale.batch,
-        micro_batch_size=scale.micro_batch,
-        learning_rate=round(1e-4 * min(1.0, math.sqrt(scale.step_tokens / 1024)), 7),
+    default: Recipe = PretrainRequest.model_fields["recipe"].default
+    sizes = {
+        "warmup_steps": WARMUP_STEPS,
+        "batch_size": scale.batch,
+        "micro_batch_size": scale.micro_batch,
+        "learning_rate": round(1e-4 * min(1.0, math.sqrt(scale.step_tokens / 1024)), 7),
         # A cut moves all weights in memory, which takes longer than such a small step; a mask does not.
-        compact_every=16,
-    )
+        "compact_every": 16,
+    }
+    return default.model_copy(update=sizes)
 
 
 def most_channel_units(source: Architecture, target_parameters: int) -> int:
@@ -159,7 +161,7 @@ def measure(job: Job, keep: float, tokens: int | None, pictures: Path) -> tuple[
         "seeds": [0],
         "source_parameters": source.parameters,
         "target_parameters": target,
-        "recipe": recipe_for(job.scale).model_dump(mode="json", exclude_defaults=True),
+        "recipe": recipe_for(job.scale).model_dump(mode="json", exclude={"training_steps", "drops"}),
         "runs": rows,
         "ratio": None if ratio is None else round(ratio, 4),
         "ratio_mark": list(MARK),

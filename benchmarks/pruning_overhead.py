@@ -23,7 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +60,8 @@ SCALES: Scales = {
     ("cuda", False): Scale(tokens=2 * 90 * 16_384, batch=16, micro_batch=16, block=1024),
 }
 
+Kind = Literal["dense", "aware"]
+KINDS: tuple[Kind, ...] = ("dense", "aware")
 Mode = Literal["an event after every step", "N = 9, all layers alike"]
 EVERY_STEP: Mode = "an event after every step"
 SPARSE: Mode = "N = 9, all layers alike"
@@ -226,7 +228,7 @@ def speeds_of(
         bench.event()
 
 
-def memory_of(job: Job, kind: Literal["dense", "aware"]) -> float:
+def memory_of(job: Job, kind: Kind) -> float:
     """Peak megabytes of a few steps in this process: of the GPU where there is one, otherwise of the process."""
     import torch
 
@@ -246,7 +248,7 @@ def memory_of(job: Job, kind: Literal["dense", "aware"]) -> float:
     return torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_available() else peak_memory_mb()
 
 
-def memory_in_fresh_process(job: Job, kind: Literal["dense", "aware"]) -> float:
+def memory_in_fresh_process(job: Job, kind: Kind) -> float:
     """The same, of a process that does nothing else."""
     scale = job.scale
     command = [sys.executable, "-m", f"benchmarks.{NAME}", "--memory", kind, "--source", job.source]
@@ -256,20 +258,15 @@ def memory_in_fresh_process(job: Job, kind: Literal["dense", "aware"]) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(job: Job) -> tuple[dict[str, Any], bool]:
-    """All figures, and whether the marks hold."""
+def measure(job: Job, memory: Mapping[str, float]) -> tuple[dict[str, Any], bool]:
+    """All figures, and whether the marks hold; `memory` is the peak of each kind of training."""
     main_pairs = max(N, job.scale.tokens // (2 * job.scale.step_tokens))
     recipe = _recipe(job.scale)
     settings = settings_to_measure(recipe)
     widths = {"as dropped": cast(WidthSettings, PretrainRequest.model_fields["widths"].default)}
     if not job.quick:
         widths["in steps of 64 and 32"] = WidthSettings(ffn_multiple=64, hidden_multiple=32)
-    with Bars(2 + len(settings) + len(widths)) as bars:
-        # First, as a process's peak on Linux begins with that of the one that started it.
-        memory: dict[str, float] = {}
-        for kind in ("dense", "aware"):
-            with bars.run(f"memory, {kind}"):
-                memory[kind] = memory_in_fresh_process(job, kind)
+    with Bars(len(settings) + len(widths)) as bars:
         source, blocks = _material(job)
         rows = []
         for number, (changed, mode) in enumerate(settings):
@@ -364,13 +361,19 @@ def draw(figures: dict[str, Any], path: Path) -> None:
 def main() -> None:
     """Measure, draw, report."""
     parser = options(__doc__, cached=False)
-    parser.add_argument("--memory", choices=("dense", "aware"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", choices=KINDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     job = job_of(NAME, arguments, SCALES)
     if arguments.memory is not None:
         print(json.dumps(memory_of(job, arguments.memory)))
         return
-    figures, holds = measure(job)
+    # First, as a process's peak on Linux begins with that of the one that started it.
+    with Bars(len(KINDS)) as bars:
+        memory: dict[str, float] = {}
+        for kind in KINDS:
+            with bars.run(f"peak memory, {kind} steps"):
+                memory[kind] = memory_in_fresh_process(job, kind)
+    figures, holds = measure(job, memory)
     draw(figures, RESULTS / f"{NAME}.png")
     finish(NAME, holds, figures)
 

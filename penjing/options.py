@@ -35,14 +35,27 @@ def types_of(text: str) -> "tuple[PruningType, ...]":
     return tuple(name for name in PRUNING_TYPES if name in names)
 
 
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises InputError where it cannot be read."""
+def read_design(path: Path) -> Any:
+    """A design in a JSON file, as `result.json` of a run has it under "architecture".
+
+    Raises InputError where it cannot be read, or where attention cannot take a layer's shape.
+    """
+    from tools.pruning.legality import layer_shape
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        design = json.loads(path.read_text(encoding="utf-8"))
+        for number, layer in enumerate(design["layers"]):
+            names = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+            layer_shape(number, *(int(layer[name]) for name in names))
+        return design
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
     except ValueError as error:
         raise InputError(f"{path} is no valid JSON: {error}.") from error
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no design: it needs fixed, hidden_size and layers, see docs/pretraining.md."
+        ) from error
 
 
 def cache_folder() -> Path:

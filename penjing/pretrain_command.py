@@ -74,7 +74,7 @@ def pretrain(
     """
     with reported_errors(as_json, debug):
         from penjing.configuration import with_assignments
-        from penjing.options import cache_folder, count_of, read_json, types_of
+        from penjing.options import cache_folder, count_of, read_design, types_of
         from tools.pretrain import PretrainRequest
 
         name = f"{Path(source).name}-{target_parameters or (target.stem if target else 'trained')}-{tokens}"
@@ -93,7 +93,7 @@ def pretrain(
             "target_parameters": None
             if target_parameters is None
             else count_of(target_parameters, "--target-parameters"),
-            "target": None if target is None else read_json(target),
+            "target": None if target is None else read_design(target),
             "every": every,
             "drops": drops,
             "drop_curve": drop_curve,

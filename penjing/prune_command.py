@@ -56,7 +56,7 @@ def prune(
         from tools.settings import WidthSettings
 
         size = _size(target_parameters)
-        default = f"{Path(source).name}-{method}-{target_parameters}"
+        default = f"{Path(source).name or 'model'}-{method}-{target_parameters}"
         request = PruneRequest(
             source=source,
             corpus=corpus,

@@ -44,7 +44,7 @@ class Recipe(BaseModel):
     )
     decay_share: float = Field(0.2, gt=0, le=1, description="share of training_steps in which WSD decays")
     saliency: SaliencyName = Field(
-        "second", description="how groups are ranked; first, second and mixed come from the training's own gradients"
+        "token", description="how groups are ranked; token, first, second and mixed read the training's own gradients"
     )
     saliency_decay: float = Field(
         1.0, gt=0, le=1, description="weight that earlier saliency keeps per optimiser step; 1: plain mean over all"
@@ -55,7 +55,7 @@ class Recipe(BaseModel):
         1.0, gt=0, le=1, description="weight that earlier input moments keep per optimiser step; 1: plain mean over all"
     )
     moment_tokens: int | None = Field(
-        None, ge=1, description="tokens of each micro-batch that input moments are taken from; null: all"
+        None, ge=1, description="tokens of each micro-batch that statistics read; null: all at first, later a sixteenth"
     )
     refresh_removals: int = Field(
         64, ge=1, description="an inverse Hessian is made anew after so many removals from its layer"

@@ -1,6 +1,7 @@
 """Continuous dropping: what is counted from the events, the token budget, and both runs of a tiny model."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_events_account_for_every_parameter() -> None:
     designs = [SMOLLM2]
     for change in ({"ffn": 1}, {"stem": 2}, {"heads": 1}, {"ffn": 3}):
         designs.append(one_less(designs[-1], **change))
-    steps = enumerate(zip(designs, designs[1:], strict=False))
+    steps = enumerate(pairwise(designs))
     events = [event_of(before, after, number + 1, 10 * number) for number, (before, after) in steps]
     assert replayed(SMOLLM2, events) == designs
     last = designs[-1]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_the_papers_rule_waits_as_many_steps_as_channels(request_of: Any) -> Non
     result = pretrain(request)
     drops = drops_of(request.output)
     assert len(drops) > 3 and result.architecture.is_homogeneous
-    for before, after in zip(drops, drops[1:], strict=False):
+    for before, after in pairwise(drops):
         removed = before["removed"]
         units = 16 if removed["attention"] else removed["ffn"] // 3 + 2 * removed["stem"]
         assert after["step"] - before["step"] == units
@@ -132,16 +133,16 @@ def test_going_on_from_a_checkpoint_is_bit_exact(request_of: Any, recipe: dict[s
     whole = request_of(output="whole", recipe=recipe)
     expected = pretrain(whole)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     broken = request_of(output="broken", recipe=recipe)
 
     def kill(progress: Progress) -> None:
         if progress.phase == "growing" and progress.done == 7:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         pretrain(broken, kill)
     assert (broken.output / "checkpoint").is_dir()
     steps: list[int] = []
@@ -207,9 +208,8 @@ def test_a_killed_process_goes_on(request_of: Any, tmp_path: Path) -> None:
     whole = request_of(output="whole", tokens=60 * 32)
     expected = pretrain(whole)
     request = request_of(tokens=60 * 32)
-    code = "import sys; from tools.pretrain import *; pretrain(PretrainRequest.model_validate_json(sys.argv[1]))"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, request.model_dump_json()], env=os.environ | {"OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", CODE, request.model_dump_json()], env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     log = request.output / "log.jsonl"
     while process.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) > 20):
@@ -221,6 +221,31 @@ def test_a_killed_process_goes_on(request_of: Any, tmp_path: Path) -> None:
     result = pretrain(request)
     assert (result.loss, result.tokens) == (expected.loss, expected.tokens)
     assert losses_of(request.output) == losses_of(whole.output)
+
+
+CODE = "import sys; from tools.pretrain import *; pretrain(PretrainRequest.model_validate_json(sys.argv[1]))"
+
+
+@pytest.mark.parametrize("recipe", [{}, {"saliency": "second", "compact_every": 2, "update_steps": 2}])
+def test_two_ranks_grow_the_same_model_as_one(request_of: Any, tmp_path: Path, recipe: dict[str, Any]) -> None:
+    """Under torchrun with gloo, through drops and a checkpoint: the same groups, and losses to rounding."""
+    one = request_of(output="one", recipe=recipe)
+    expected = pretrain(one)
+    two = request_of(output="two", recipe=recipe)
+    script = tmp_path / "script.py"
+    script.write_text(CODE)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    path = os.pathsep.join(entry for entry in (str(Path.cwd()), os.environ.get("PYTHONPATH")) if entry)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    done = subprocess.run(
+        [*launcher, two.model_dump_json()], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = pretrain(two)
+    assert result.architecture == expected.architecture
+    assert [drop["removed"] for drop in drops_of(two.output)] == [drop["removed"] for drop in drops_of(one.output)]
+    assert losses_of(two.output) == pytest.approx(losses_of(one.output), rel=1e-4)
+    assert result.loss == pytest.approx(expected.loss, rel=1e-4)
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:

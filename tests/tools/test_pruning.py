@@ -201,7 +201,7 @@ def test_stem_cut_of_dead_channels_changes_nothing() -> None:
 
 
 def recorded_statistics(model: PreTrainedModel, batches: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    statistics = InputStatistics(model)
+    statistics = InputStatistics(model, tokens_per_micro_batch=10_000)
     detach = statistics.attach()
     with torch.no_grad():
         for tokens in batches:

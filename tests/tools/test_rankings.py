@@ -11,6 +11,7 @@ from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.ranking import make_ranking
 from tools.pruning.saliency import Saliency
 from tools.pruning.saliency_meter import SaliencyMeter
+from tools.pruning.sampling import SPARSE, token_stride
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
 from tools.pruning.token_saliency import TokenSaliencyMeter
@@ -158,3 +159,34 @@ def test_every_ranking_keeps_the_contract(name: SaliencyName) -> None:
     assert [len(values) for values in after.ffn] == [10, 10]
     if name in ("first", "second", "mixed", "token"):
         np.testing.assert_allclose(after.ffn[0], before.ffn[0][plan.ffn[0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 3, 12])
+def test_tokens_that_are_read_stand_for_all(limit: int | None) -> None:
+    """Whatever is read of a micro-batch, all its tokens count, and early ones weigh as much as late ones."""
+    model = tiny_model()
+    statistics, rows = InputStatistics(model, tokens_per_micro_batch=limit), []
+    detach = statistics.attach()
+    handle = blocks(model)[0].down_proj.register_forward_pre_hook(
+        lambda _, inputs: rows.append(inputs[0].flatten(0, 1))
+    )
+    with torch.no_grad():
+        for seed in range(12):
+            model(input_ids=some_tokens(seed, batch=2))
+    detach()
+    handle.remove()
+    state = statistics.state()
+    assert state["tokens"].item() == pytest.approx(12 * 24)
+    expected, seen = torch.zeros(24, 24, dtype=torch.float64), 0
+    for inputs in rows:
+        stride = token_stride(24, limit, seen, 24)
+        read = inputs[::stride]
+        expected += read.T @ read * (24 / len(read))
+        seen += 24
+    torch.testing.assert_close(state["down.0"].double(), expected / seen, rtol=1e-4, atol=1e-7)
+
+
+def test_all_tokens_are_read_until_enough_is_known() -> None:
+    assert [token_stride(256, None, seen, 1536) for seen in (0, 12_287, 12_288, 1e6)] == [1, 1, SPARSE, SPARSE]
+    assert token_stride(256, 64, 0, 1536) == 4 and token_stride(40, 64, 0, 1536) == 1
+    assert token_stride(8, None, 1e6, 4) == 1, "a micro-batch that is too short to sample is read whole"

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.sampling import token_stride
 from tools.pruning.selection import CutPlan, Indices, head_channels
 from tools.ranks import sum_over_ranks
 from tools.recomputation import recomputing
@@ -19,8 +20,8 @@ class InputStatistics:
     """Running moments of the inputs of every projection that can lose some, in float32.
 
     `decay` is the weight that earlier tokens keep per optimiser step; 1 is the plain mean over all tokens seen.
-    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are taken from each forward pass.
-    Recording lasts from `attach()` until the function that it returns is called.
+    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are taken from each forward pass; None lets
+    `sampling.token_stride` decide. Recording lasts from `attach()` until the function that it returns is called.
     """
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
@@ -208,9 +209,10 @@ class _Moments:
         if recomputing():
             return
         inputs_ti = inputs[0].detach().flatten(0, -2)
-        if self._limit is not None and inputs_ti.shape[0] > self._limit:
-            inputs_ti = inputs_ti[:: -(-inputs_ti.shape[0] // self._limit)]
-        inputs_ti = inputs_ti.float()
+        stride = token_stride(inputs_ti.shape[0], self._limit, self.tokens, inputs_ti.shape[1])
+        # What is read stands for all, so that earlier and later tokens weigh the same.
+        weight = inputs_ti.shape[0] / len(inputs_ti[::stride])
+        inputs_ti = inputs_ti[::stride].float()
         # Outside autocast: a bfloat16 product would round the moments to three digits.
         with torch.autocast(inputs_ti.device.type, enabled=False):
             if self._total is None:
@@ -218,9 +220,9 @@ class _Moments:
                 self._total = inputs_ti.new_zeros((width, width) if self._full else (width,))
                 self._mean_total = inputs_ti.new_zeros(width) if self._with_mean else None
             if self._full:
-                self._total.addmm_(inputs_ti.T, inputs_ti)
+                self._total.addmm_(inputs_ti.T, inputs_ti, alpha=weight)
             else:
-                self._total += inputs_ti.square().sum(dim=0)
+                self._total.add_(inputs_ti.square().sum(dim=0), alpha=weight)
             if self._mean_total is not None:
-                self._mean_total += inputs_ti.sum(dim=0)
-        self.tokens += inputs_ti.shape[0]
+                self._mean_total.add_(inputs_ti.sum(dim=0), alpha=weight)
+        self.tokens += inputs_ti.shape[0] * weight

@@ -210,8 +210,10 @@ def uniform_design(source: Architecture, method: Method, space: SpaceSettings) -
     """`source` with the smallest common share of all widths gone that meets the budget.
 
     Widths are rounded up to what is legal. As whole heads or multiples of many layers go at once, this can cut more
-    than it must; FFN channels are given back while they fit, one step a layer, first layers first.
+    than it must; FFN channels are given back while they fit, one step a layer, first layers first. Raises InputError
+    where the budget cannot be met.
     """
+    require_reachable(source, method, space)
     shares = sorted(_shares(source, space))
     first = bisect_left(
         shares, True, key=lambda share: _shrunk(source, share, method, space).parameters <= space.max_parameters

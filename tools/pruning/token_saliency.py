@@ -19,6 +19,7 @@ from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
 from tools.pruning.saliency import Saliency
+from tools.pruning.sampling import token_stride
 from tools.pruning.selection import CutPlan
 from tools.ranks import sum_over_ranks
 from tools.recomputation import recomputing
@@ -27,13 +28,15 @@ from tools.recomputation import recomputing
 class TokenSaliencyMeter:
     """Accumulates per-token gates of a live model while attached; interface and units as `SaliencyMeter`.
 
-    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch.
+    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch; None lets
+    `sampling.token_stride` decide.
     """
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
         self._blocks = blocks(model)
         self._norms = list(stem_norms(model))
         self._decay, self._limit = decay, tokens_per_micro_batch
+        self._width = max(block.down_proj.in_features for block in self._blocks)
         self._sums: dict[str, torch.Tensor] = {}
         self._fresh: dict[str, torch.Tensor] = {}
         self._tokens, self._count = 0, 0.0
@@ -138,9 +141,8 @@ class TokenSaliencyMeter:
     def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         activation_ti, gradient_ti = activation.flatten(0, -2), gradient.flatten(0, -2)
         self._tokens = activation_ti.shape[0]
-        if self._limit is not None and self._tokens > self._limit:
-            stride = -(-self._tokens // self._limit)
-            activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
+        stride = token_stride(self._tokens, self._limit, self._count * self._tokens, self._width)
+        activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
         gates_ti = activation_ti.float() * gradient_ti.float()
         kind, index = name.split(".")
         if kind == "attention":
