@@ -92,6 +92,9 @@ class _Run:
                 log.event("source", 0, loss=source_loss, parameters=self._source.architecture.parameters)
             trainer, growth, compiler = self._assemble(model, resumed, log)
             failure = self._train(trainer, growth)
+        if compiler is not None:
+            # Measuring has other sizes; compiling for it would take longer than it saves.
+            compiler.remove()
         result = PretrainResult(
             status="finished" if failure is None else "failed",
             source_parameters=self._source.architecture.parameters,

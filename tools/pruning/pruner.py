@@ -108,6 +108,9 @@ class Pruner:
     def _changes(self, plan: CutPlan) -> Iterable[Change]:
         """Changes of the weights before the cut, made one layer at a time as they are taken."""
         if self._recipe.second_order_update:
+            if self._masked:
+                # A masked query head of a living group still has inputs of o_proj, which nobody reads.
+                self._statistics.forget(self._alive)
             alive = self._alive if self._recipe.compact_every > 1 else None
             return self._repairer.changes(plan, self._statistics.means(), alive)
         return _fading(self._model, plan) if self._recipe.update_steps > 1 else ()
