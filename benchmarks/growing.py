@@ -9,7 +9,6 @@ import argparse
 import gc
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from benchmarks.outcome import shared_file
+from tools.places import cache_folder
 from tools.pretrain import LOG_FILE, MODEL_FOLDER, PretrainRequest, PretrainResult, pretrain
 from tools.pruning.drop_event import DropEvent
 from tools.requests import NUMERICS_VERSION, Progress
@@ -118,7 +118,6 @@ def job_of(name: str, arguments: argparse.Namespace, scales: Scales) -> Job:
     Raises InputError where no corpus is named and the shared one is absent.
     """
     import torch
-    from platformdirs import user_cache_path
 
     default = scales["cuda" if torch.cuda.is_available() else "cpu", arguments.quick]
     batch = arguments.batch or default.batch
@@ -129,7 +128,7 @@ def job_of(name: str, arguments: argparse.Namespace, scales: Scales) -> Job:
         block=arguments.block or default.block,
         validation_tokens=default.validation_tokens,
     )
-    cache = Path(os.environ.get("PENJING_CACHE") or user_cache_path("penjing")).expanduser().absolute()
+    cache = cache_folder()
     corpus = arguments.corpus or str(shared_file(CORPUS).resolve())
     job = Job(name=name, quick=arguments.quick, source=arguments.source, corpus=corpus, scale=scale, cache=cache)
     if getattr(arguments, "fresh", False):

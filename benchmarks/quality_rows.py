@@ -1,7 +1,6 @@
 """The rows of `benchmarks.pruning_quality`: each takes the same source, tokens and size, and gives its figures."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from tools.architecture import Architecture
 from tools.evaluation.perplexity import validation_loss
+from tools.places import cache_folder
 from tools.pretrain import PretrainRequest, pretrain
 from tools.pretraining.compute import Compute, choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus, training_batches
@@ -58,9 +58,7 @@ class Comparison:
     @classmethod
     def prepare(cls, source: str, corpus: Path, wikitext: str) -> "Comparison":
         """Source, packed corpus and test tokens."""
-        from platformdirs import user_cache_path
-
-        cache = Path(os.environ.get("PENJING_CACHE") or user_cache_path("penjing")).expanduser().absolute()
+        cache = cache_folder()
         found = resolve_source(source, cache=cache / "sources")
         ids = load_tokenizer(found.path)(wikitext[: WIKITEXT_TOKENS * 12], add_special_tokens=False)["input_ids"]
         test = np.asarray(ids[:WIKITEXT_TOKENS], dtype=np.int32).reshape(-1, BLOCK)

@@ -78,6 +78,14 @@ class SearchConfig(ChatSettings, BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
+    @field_validator("space")
+    @classmethod
+    def _designs_can_say_it(cls, value: WidthSettings) -> WidthSettings:
+        # A proposal names key/value heads only; query heads that go by themselves would be lost on the way.
+        if value.attention_unit != "kv_group":
+            raise ValueError("a search moves by key/value heads; query_head is for penjing pretrain")
+        return value
+
     @property
     def stages(self) -> tuple[int, int]:
         """Turns of self-evolution and of knowledge distillation (lambda, gamma)."""

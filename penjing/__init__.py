@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tools.architecture import Architecture
     from tools.errors import InputError
     from tools.measurement import Measurement
+    from tools.one_shot import PruneRequest, PruneResult, prune
     from tools.pretrain import PretrainRequest, PretrainResult, pretrain
     from tools.settings import DataSettings, Recipe, WidthSettings
 
@@ -34,12 +35,15 @@ __all__ = [
     "PretrainRequest",
     "PretrainResult",
     "PromptError",
+    "PruneRequest",
+    "PruneResult",
     "Recipe",
     "SearchConfig",
     "SearchSession",
     "Trial",
     "WidthSettings",
     "pretrain",
+    "prune",
 ]
 
 _HOMES = {
@@ -56,7 +60,10 @@ _HOMES = {
     "SearchSession": ("graph.session", "SearchSession"),
     "Trial": ("memory.views", "TrialView"),
     "WidthSettings": ("tools.settings", "WidthSettings"),
+    "PruneRequest": ("tools.one_shot", "PruneRequest"),
+    "PruneResult": ("tools.one_shot", "PruneResult"),
     "pretrain": ("tools.pretrain", "pretrain"),
+    "prune": ("tools.one_shot", "prune"),
 }
 
 

@@ -1,7 +1,6 @@
-"""Values of command-line options: sizes, lists of types, JSON files, and where caches are."""
+"""Values of command-line options: sizes, lists of types, and designs in JSON files."""
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -46,7 +45,8 @@ def read_design(path: Path) -> Any:
         design = json.loads(path.read_text(encoding="utf-8"))
         for number, layer in enumerate(design["layers"]):
             names = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
-            layer_shape(number, *(int(layer[name]) for name in names))
+            heads, groups, width = (int(layer[name]) for name in names)
+            layer_shape(number, heads, groups, width)
         return design
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
@@ -56,10 +56,3 @@ def read_design(path: Path) -> Any:
         raise InputError(
             f"{path} is no design: it needs fixed, hidden_size and layers, see docs/pretraining.md."
         ) from error
-
-
-def cache_folder() -> Path:
-    """The folder of converted models and packed corpora: PENJING_CACHE or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("PENJING_CACHE") or user_cache_path("penjing")).expanduser().absolute()

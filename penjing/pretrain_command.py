@@ -74,7 +74,8 @@ def pretrain(
     """
     with reported_errors(as_json, debug):
         from penjing.configuration import with_assignments
-        from penjing.options import cache_folder, count_of, read_design, types_of
+        from penjing.options import count_of, read_design, types_of
+        from tools.places import cache_folder
         from tools.pretrain import PretrainRequest
 
         name = f"{Path(source).name}-{target_parameters or (target.stem if target else 'trained')}-{tokens}"

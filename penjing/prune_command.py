@@ -2,9 +2,8 @@
 
 import json
 import math
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +11,6 @@ from penjing.errors import reported_errors
 
 if TYPE_CHECKING:
     from tools.one_shot import PruneRequest, PruneResult
-    from tools.pruning.groups import PruningType
-    from tools.requests import Progress
 
 
 def prune(
@@ -52,23 +49,25 @@ def prune(
         if methods:
             _list_methods(as_json)
             return
+        from penjing.options import count_of, types_of
+        from tools.errors import InputError
         from tools.one_shot import PruneRequest
         from tools.settings import WidthSettings
 
-        size = _size(target_parameters)
+        if target_parameters is None:
+            raise InputError("There is no target: say how many parameters may be left, like --target-parameters 100M.")
         default = f"{Path(source).name or 'model'}-{method}-{target_parameters}"
         request = PruneRequest(
             source=source,
             corpus=corpus,
             method=method,
-            target_parameters=size,
-            types=_types(types),
+            target_parameters=count_of(target_parameters, "--target-parameters"),
+            types=None if types is None else types_of(types),
             calibration_tokens=calibration_tokens,
             damping=damping,
             widths=WidthSettings(ffn_multiple=ffn_multiple, hidden_multiple=hidden_multiple),
             seed=seed,
             output=(output or Path(default)).expanduser().absolute(),
-            cache=_cache(),
         )
         result = _run(request)
         if as_json:
@@ -100,26 +99,10 @@ def _list_methods(as_json: bool) -> None:
 
 
 def _run(request: "PruneRequest") -> "PruneResult":
-    """Prune with a bar on a terminal, and with one line for each phase where there is none."""
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
+    from penjing.phases import shown_phases
     from tools.one_shot import prune as run_prune
 
-    console = Console(stderr=True)
-    columns = (TextColumn("[bold]{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    phase = ""
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("starting", total=1.0)
-
-        def show(progress: "Progress") -> None:
-            nonlocal phase
-            bar.update(task, description=progress.phase, completed=progress.done, total=progress.total)
-            if progress.phase != phase and not console.is_terminal:
-                console.print(progress.phase, highlight=False, markup=False, soft_wrap=True)
-            phase = progress.phase
-
+    with shown_phases() as show:
         return run_prune(request, show)
 
 
@@ -147,38 +130,3 @@ def _print(result: "PruneResult") -> None:
     padded = result.file_parameters != result.after.parameters
     padding = f", {result.file_parameters:,} parameters with padding" if padded else ""
     console.print(f"Model: {result.path} ({result.class_name}{padding})", highlight=False, markup=False, soft_wrap=True)
-
-
-def _size(text: str | None) -> int:
-    from graph.config import parse_size
-    from tools.errors import InputError
-
-    if text is None:
-        raise InputError("There is no target: say how many parameters may be left, like --target-parameters 100M.")
-    try:
-        return cast(int, parse_size(text))
-    except ValueError as error:
-        raise InputError(f"--target-parameters {text!r} cannot be used: {error}.") from error
-
-
-def _types(text: str | None) -> "tuple[PruningType, ...] | None":
-    from tools.errors import InputError
-    from tools.pruning.groups import PRUNING_TYPES
-
-    if text is None:
-        return None
-    names = {name.strip() for name in text.split(",")}
-    unknown = names - set(PRUNING_TYPES)
-    if unknown:
-        raise InputError(
-            f"--types {text!r} cannot be used: there is no type {min(unknown)!r}; the types are: "
-            f"{', '.join(PRUNING_TYPES)}."
-        )
-    return tuple(name for name in PRUNING_TYPES if name in names)
-
-
-def _cache() -> Path:
-    """The folder of converted models and packed corpora: PENJING_CACHE or the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("PENJING_CACHE") or user_cache_path("penjing")).expanduser().absolute()

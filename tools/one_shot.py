@@ -16,6 +16,7 @@ from tools.evaluation.perplexity import validation_loss
 from tools.export.huggingface import export_huggingface
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
+from tools.places import cache_folder
 from tools.pretraining.compute import Compute, choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus, training_batches
 from tools.pruning.criteria.evidence import Calibration
@@ -46,7 +47,7 @@ class PruneRequest(BaseModel):
     method: str
     target_parameters: int = Field(ge=1, description="the most parameters that may be left, tied ones once")
     output: Path = Field(description="the directory to write; it must be new or empty")
-    cache: Path = Field(description="where converted sources and packed corpora are kept")
+    cache: Path = Field(default_factory=cache_folder, description="folder for converted sources and packed corpora")
     types: tuple[PruningType, ...] | None = Field(None, min_length=1, description="what to cut; null: the method's own")
     calibration_tokens: int = Field(6144, ge=1, description="training tokens that saliency and moments are taken from")
     micro_batch_size: int = Field(1, ge=1, description="blocks whose gradients are read together")
@@ -83,7 +84,7 @@ class PruneResult(BaseModel):
     file_parameters: int
 
 
-def prune(request: PruneRequest, report: ReportProgress) -> PruneResult:
+def prune(request: PruneRequest, report: ReportProgress = lambda progress: None) -> PruneResult:
     """Prune a model without training it, measure it before and after, and write it for transformers, with prune.json.
 
     Raises InputError for an unknown method, a target that is not below the source or cannot be reached, an output
@@ -123,7 +124,6 @@ def prune(request: PruneRequest, report: ReportProgress) -> PruneResult:
 
     before = measure("source", source.architecture.parameters)
     started = time.monotonic()
-    torch.manual_seed(request.seed)
     design = prune_model(model, source.architecture, method, space, calibration, request.damping, request.seed, on_step)
     seconds = time.monotonic() - started
     after = measure("pruned", design.parameters)

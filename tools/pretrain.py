@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.measurement import Failure
+from tools.places import cache_folder
 from tools.pruning.groups import PRUNING_TYPES, PruningType
 from tools.requests import Progress
 from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
@@ -52,7 +53,7 @@ class PretrainRequest(BaseModel):
     data: DataSettings = DataSettings()
     seed: int = 0
     checkpoint_steps: int = Field(200, ge=1, description="optimiser steps between two checkpoints")
-    cache: Path = Field(description="folder for converted sources and packed corpora")
+    cache: Path = Field(default_factory=cache_folder, description="folder for converted sources and packed corpora")
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

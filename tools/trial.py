@@ -52,8 +52,10 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     steps = recipe.training_steps if request.fidelity == "short_training" else 0
     if steps == 0:
         # Without training there is nothing to spread the cuts over.
-        recipe = recipe.model_copy(update={"drops": 1})
-    growth = Growth.into_design(trainer, survey.architecture, request.design, recipe, saliency, statistics)
+        recipe = recipe.model_copy(update={"drops": 1, "update_steps": 1})
+    growth = Growth.into_design(
+        trainer, survey.architecture, request.design, recipe, saliency, statistics, request.seed
+    )
     growth.begin()
 
     def loss_now(phase: str) -> float:
@@ -64,8 +66,10 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
         report(Progress(phase=phase, done=done, total=total, loss=step_loss))
 
     # With several cuts the first one does not show what the design costs untrained.
-    before = loss_now("measuring, cut") if recipe.drops == 1 else None
+    at_once = recipe.drops == recipe.update_steps == 1
+    before = loss_now("measuring, cut") if at_once else None
     growth.train(steps, on_step)
+    growth.end()
     loss = before if before is not None and not steps else loss_now("measuring, grown")
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))

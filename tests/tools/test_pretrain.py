@@ -163,6 +163,23 @@ def test_masking_between_compactions_gives_nearly_the_same(request_of: Any) -> N
     assert one.loss == pytest.approx(other.loss, rel=1e-3)
 
 
+def test_a_removal_that_is_under_way_at_the_end_is_made(request_of: Any) -> None:
+    """Events up to the last step, each over four steps: the model that comes out is at its target all the same."""
+    request = request_of(recipe={"update_steps": 4, "drop_share": 1.0, "compact_every": 3})
+    result = pretrain(request)
+    assert result.parameters <= request.target_parameters
+    model = AutoModelForCausalLM.from_pretrained(result.model)
+    assert model.config.hidden_size == result.architecture.hidden_size
+    assert result.loss < result.source_loss + 1
+
+
+def test_too_few_tokens_for_the_papers_rule_are_told(request_of: Any) -> None:
+    request = request_of(every=3)
+    result = pretrain(request)
+    assert result.status == "finished" and result.parameters > request.target_parameters
+    assert "above the target" in result.warnings[0] and "give more tokens" in result.warnings[0]
+
+
 def test_another_config_is_refused(request_of: Any) -> None:
     pretrain(request_of())
     with pytest.raises(InputError, match=r"begun with other settings \(seed was 0 and is 1\)"):
@@ -246,6 +263,35 @@ def test_two_ranks_grow_the_same_model_as_one(request_of: Any, tmp_path: Path, r
     assert [drop["removed"] for drop in drops_of(two.output)] == [drop["removed"] for drop in drops_of(one.output)]
     assert losses_of(two.output) == pytest.approx(losses_of(one.output), rel=1e-4)
     assert result.loss == pytest.approx(expected.loss, rel=1e-4)
+
+
+SCARCE = """
+import resource, sys
+from tools.pretrain import PretrainRequest, pretrain
+
+def starve(progress):
+    if progress.phase == "measuring, source":
+        pages = int(open("/proc/self/statm").read().split()[0])
+        limit = pages * resource.getpagesize() + 40 * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+result = pretrain(PretrainRequest.model_validate_json(sys.argv[1]), starve)
+print(result.model_dump_json())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the address space is limited by a call of Linux")
+def test_a_lack_of_memory_is_a_result_with_the_peak_and_advice(request_of: Any) -> None:
+    recipe = {"batch_size": 2048, "micro_batch_size": 2048, "warmup_steps": 1}
+    request = request_of(recipe=recipe, tokens=3 * 2048 * 16, drops=1)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", SCARCE, request.model_dump_json()], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    failure = json.loads(done.stdout.splitlines()[-1])["failure"]
+    assert failure["kind"] == "out_of_memory"
+    assert "MB" in failure["message"] and "micro_batch_size" in failure["message"]
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(request_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,13 @@ class Growth:
         finally:
             self._recording.stop()
 
+    def end(self) -> None:
+        """The training is over: end a removal that is under way, and make the model as small as its design."""
+        compactions = self._pruner.compactions
+        self._pruner.finish()
+        if self._after_cut is not None and self._pruner.compactions > compactions:
+            self._after_cut()
+
     @property
     def design(self) -> Architecture:
         """What is alive of the model."""

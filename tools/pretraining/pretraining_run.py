@@ -92,6 +92,11 @@ class _Run:
                 log.event("source", 0, loss=source_loss, parameters=self._source.architecture.parameters)
             trainer, growth, compiler = self._assemble(model, resumed, log)
             failure = self._train(trainer, growth)
+        if failure is None and growth.design.parameters > self._space.max_parameters:
+            self._warnings.append(
+                f"The tokens ended at {growth.design.parameters:,} parameters, above the target of "
+                f"{self._space.max_parameters:,}: give more tokens, or a smaller every."
+            )
         if compiler is not None:
             # Measuring has other sizes; compiling for it would take longer than it saves.
             compiler.remove()
@@ -205,6 +210,7 @@ class _Run:
 
         try:
             growth.train(steps - trainer.step, on_step, after_step)
+            growth.end()
         except Exception as error:
             failure = failure_of(error)
             if failure is None:
