@@ -240,6 +240,7 @@ def test_magnitude_is_not_invariant(sources: dict[str, Path]) -> None:
 
 
 def test_activation_by_hand(sources: dict[str, Path]) -> None:
+    """Over all 1,200 tokens, many more than layers have inputs."""
     model = load_model(sources["qwen2"])
     block, inputs = blocks(model)[2], list[torch.Tensor]()
     handles = [
@@ -247,11 +248,12 @@ def test_activation_by_hand(sources: dict[str, Path]) -> None:
         for linear in (block.o_proj, block.down_proj)
     ]
     with torch.no_grad():
-        model(input_ids=calibration([0]).micro_batches[0], use_cache=False)
+        for tokens in calibration(range(50)).micro_batches:
+            model(input_ids=tokens, use_cache=False)
     for handle in handles:
         handle.remove()
-    found = judged(model, "activation", seeds=[0])
-    output, down = (x_ti.square().mean(0).sqrt() for x_ti in inputs)
+    found = judged(model, "activation", seeds=range(50))
+    output, down = (torch.cat(inputs[place::2]).square().mean(0).sqrt() for place in (0, 1))
     expected = (block.down_proj.weight.abs() * down).sum(0)
     np.testing.assert_allclose(found.ffn[2], expected.detach().numpy(), rtol=1e-4)
     heads = (block.o_proj.weight.abs() * output).sum(0).view(4, 2 * 16).sum(1)

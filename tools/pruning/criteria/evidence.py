@@ -33,7 +33,9 @@ def gather(
 
     Returns the moments of all layer inputs where `statistics` is set, else nothing. Gradients are cleared afterwards.
     """
-    recorder = InputStatistics(model) if statistics else None
+    # All tokens, however much is known: a single pass costs little, and more text must not mean less evidence.
+    longest = max(batch.numel() for batch in calibration.micro_batches)
+    recorder = InputStatistics(model, tokens_per_micro_batch=longest) if statistics else None
     detach = recorder.attach() if recorder is not None else lambda: None
     total = len(calibration.micro_batches)
     try:
