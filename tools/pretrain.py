@@ -47,6 +47,9 @@ class PretrainRequest(BaseModel):
     every: int | None = Field(None, ge=1, description="N: optimiser steps per dropped FFN channel, as in the paper")
     drops: int | None = Field(None, ge=1, description="events without `every`; null: one after each step")
     drop_curve: float = Field(1.0, gt=0, description="below 1 the early events drop more")
+    calibration_steps: int = Field(
+        0, ge=0, description="batches read for statistics before any training; dropping then starts at once"
+    )
     types: tuple[PruningType, ...] = Field(PRUNING_TYPES, min_length=1, description="which groups may go")
     widths: WidthSettings = WidthSettings(ffn_multiple=1, hidden_multiple=1)
     recipe: Recipe = Recipe(drop_share=0.25)
@@ -81,6 +84,7 @@ class PretrainResult(BaseModel):
     source_loss: float | None = None
     loss: float | None = None
     tokens: int
+    calibration_tokens: int = 0
     events: int
     seconds: float
     compilations: int = 0

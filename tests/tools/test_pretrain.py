@@ -163,6 +163,20 @@ def test_masking_between_compactions_gives_nearly_the_same(request_of: Any) -> N
     assert one.loss == pytest.approx(other.loss, rel=1e-3)
 
 
+def test_calibration_lets_dropping_start_at_once(request_of: Any) -> None:
+    """The batches that are only read change no weight, and are trained on afterwards."""
+    request = request_of(calibration_steps=4, drops=2)
+    result = pretrain(request)
+    drops = drops_of(request.output)
+    assert [drop["step"] for drop in drops] == [0, 3] and drops[0]["tokens"] == 0
+    assert result.calibration_tokens == 4 * 2 * 16 and result.tokens == 15 * 2 * 16
+    plain = request_of(output="plain", target_parameters=None)
+    pretrain(plain)
+    small = request_of(output="small", calibration_steps=4, target_parameters=None)
+    pretrain(small)
+    assert losses_of(small.output) == losses_of(plain.output)
+
+
 def test_a_removal_that_is_under_way_at_the_end_is_made(request_of: Any) -> None:
     """Events up to the last step, each over four steps: the model that comes out is at its target all the same."""
     request = request_of(recipe={"update_steps": 4, "drop_share": 1.0, "compact_every": 3})

@@ -74,6 +74,14 @@ class Growth:
         widths = SpaceSettings(max_parameters=target.parameters, ffn_multiple=1, hidden_multiple=1)
         return cls(trainer, pruner, policy, Recording(ranking, moments), source, widths)
 
+    def calibrate(self, steps: int, report: Report) -> None:
+        """Take statistics from the first `steps` batches without training on them: dropping can then start at once."""
+        self._recording.start()
+        try:
+            self._trainer.look(steps, "taking saliency", report, self._recording)
+        finally:
+            self._recording.stop()
+
     def begin(self) -> None:
         """Make the event that is due before any step, if the policy wants one."""
         self._advance(self._trainer.step)

@@ -108,6 +108,7 @@ class _Run:
             source_loss=source_loss,
             loss=None if failure is not None else self._loss_of(model, "measuring, grown"),
             tokens=trainer.tokens,
+            calibration_tokens=request.calibration_steps * trainer.tokens_per_step,
             events=len(growth.events),
             seconds=time.monotonic() - self._started,
             compilations=0 if compiler is None else compiler.compilations,
@@ -158,7 +159,7 @@ class _Run:
 
     def _make_policy(self) -> DropPolicy:
         request, recipe, source = self._request, self._recipe, self._source.architecture
-        first = recipe.warmup_steps
+        first = 0 if request.calibration_steps else recipe.warmup_steps
         drop_steps = max(1, round(recipe.drop_share * recipe.training_steps))
         if request.every is not None:
             return EveryNSteps(request.every, self._space, first, request.types)
@@ -202,13 +203,18 @@ class _Run:
         steps = self._request.steps
 
         def on_step(phase: str, done: int, total: int, loss: float) -> None:
-            self._report(Progress(phase=phase, done=trainer.step, total=steps, loss=loss))
+            at = trainer.step if phase == "growing" else done
+            self._report(Progress(phase=phase, done=at, total=steps if phase == "growing" else total, loss=loss))
 
         def after_step(done: int) -> None:
             if trainer.step % self._request.checkpoint_steps == 0 and trainer.step < steps:
                 save_growth(self._checkpoint, trainer, growth)
 
         try:
+            if trainer.step == 0:
+                if self._request.calibration_steps:
+                    growth.calibrate(self._request.calibration_steps, on_step)
+                growth.begin()
             growth.train(steps - trainer.step, on_step, after_step)
             growth.end()
         except Exception as error:

@@ -122,10 +122,28 @@ class Trainer:
             if after_step is not None:
                 after_step(done)
 
+    def look(self, steps: int, phase: str, report: Report, meter: GradientReader) -> None:
+        """Let `meter` read the gradients of the next `steps` batches; no weight changes, and training begins with them.
+
+        Raises NotFiniteError as `train` does.
+        """
+        self.model.train()
+        batches = training_batches(self._blocks, self._recipe.batch_size, self._seed, start=self.step)
+        for done in range(1, steps + 1):
+            loss, _, _ = self._gradients(next(batches), meter)
+            self.optimizer.zero_grad(set_to_none=True)
+            meter.end_step()
+            report(phase, done, steps, loss)
+
     @property
     def tokens(self) -> int:
         """Training tokens seen so far, by all ranks."""
-        return self.step * self._recipe.batch_size * int(self._blocks.shape[1])
+        return self.step * self.tokens_per_step
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimiser step, of all ranks."""
+        return self._recipe.batch_size * int(self._blocks.shape[1])
 
     def _gradients(self, batch: npt.NDArray[np.int32], meter: GradientReader | None) -> tuple[float, float, float]:
         """Leave the clipped gradient of the mean over the batch in the parameters.
