@@ -18,7 +18,7 @@ import argparse
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from tools.requests import NUMERICS_VERSION
 
 SHARES = (0.85, 0.7)
 BUDGETS = (30_720, 130_048)
-POST_TRAINING = ("penjing", "llm-pruner-global", "fisher", "structured-obs", "wanda-sp", "flap", "random")
+POST_TRAINING = ("penjing", "llm-pruner", "llm-pruner-global", "fisher", "structured-obs", "wanda-sp", "flap", "random")
 QUICK = ("fisher", "structured-obs", "wanda-sp")
 GROWN: dict[str, dict[str, Any]] = {"grown": {}, "grown, no repair": {"second_order_update": False}}
 SEEDS = (0,)
@@ -56,10 +56,12 @@ class Row:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def rows_of(quick: bool, seeds: tuple[int, ...]) -> Iterator[Row]:
+def rows_of(
+    quick: bool, seeds: Sequence[int], shares: Sequence[float] = SHARES, budgets: Sequence[int] = BUDGETS
+) -> Iterator[Row]:
     """All rows, the quicker ones first."""
-    for tokens in BUDGETS[:1] if quick else BUDGETS:
-        for share in SHARES[:1] if quick else SHARES:
+    for tokens in budgets[:1] if quick else budgets:
+        for share in shares[:1] if quick else shares:
             for seed in seeds:
                 for name, recipe in GROWN.items():
                     yield Row(name, share, tokens, seed, partial(grown_row, changes=recipe))
@@ -138,11 +140,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one size, the small budget, the strongest rivals")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="orders of the training text to run with")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the parameters to keep")
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="training tokens")
     arguments = parser.parse_args()
     with gzip.open(shared_file("wikitext2/wiki.test.raw.gz"), "rt") as file:
         base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read())
     cache = base.cache / "benchmarks" / "pruning_quality"
-    wanted = list(rows_of(arguments.quick, tuple(range(arguments.seeds))))
+    wanted = list(rows_of(arguments.quick, range(arguments.seeds), arguments.shares, arguments.budgets))
     with Bars(len(wanted) + 1) as bars:
         dense = measured(Row("dense, before training", 1.0, 0, 0, dense_row), base, cache, bars)
         rows = [measured(row, base, cache, bars) for row in wanted]

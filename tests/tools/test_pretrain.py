@@ -177,6 +177,16 @@ def test_calibration_lets_dropping_start_at_once(request_of: Any) -> None:
     assert losses_of(small.output) == losses_of(plain.output)
 
 
+@pytest.mark.slow
+def test_compiled_blocks_grow_the_same_model(request_of: Any) -> None:
+    """Blocks run as they are while they are recorded, and compiled afterwards: once for each shape that is left."""
+    plain = pretrain(request_of(output="plain"))
+    compiled = pretrain(request_of(output="compiled", recipe={"compile": True}))
+    assert compiled.architecture == plain.architecture
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert 0 < compiled.compilations <= len(set(compiled.architecture.layers))
+
+
 def test_a_removal_that_is_under_way_at_the_end_is_made(request_of: Any) -> None:
     """Events up to the last step, each over four steps: the model that comes out is at its target all the same."""
     request = request_of(recipe={"update_steps": 4, "drop_share": 1.0, "compact_every": 3})

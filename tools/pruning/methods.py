@@ -83,12 +83,12 @@ METHODS: dict[str, Method] = {
     ),
     "structured-obs": Method(
         criterion="obs_greedy",
-        scope="global",
+        scope="uniform",
         types=_BLOCKS,
         repair="second_order",
         layer_after_layer=True,
-        description="Structured SparseGPT / ZipLM (arXiv 2301.00774, 2302.04089): widths by the squared errors of all "
-        "layers, then layer after layer the groups go one by one and the others are updated",
+        description="Structured SparseGPT / ZipLM (arXiv 2301.00774, 2302.04089): groups go one by one by the layer's "
+        "squared error, the others are updated, layer after layer, the same share of each",
     ),
     "wanda-sp": Method(
         criterion="activation",
