@@ -155,6 +155,23 @@ def test_going_on_from_a_checkpoint_is_bit_exact(request_of: Any, recipe: dict[s
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_when_fewer_tokens_are_read_does_not_hang_on_restarts(request_of: Any) -> None:
+    """Killed after its widest layer has shrunk, before enough is known of it to read only a sixteenth of the tokens."""
+    whole = request_of(output="whole", tokens=60 * 32)
+    pretrain(whole)
+    broken = request_of(output="broken", tokens=60 * 32)
+
+    def kill(progress: Progress) -> None:
+        if progress.phase == "growing" and progress.done == 14:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(broken, kill)
+    pretrain(broken)
+    assert drops_of(broken.output) == drops_of(whole.output)
+    assert losses_of(broken.output) == losses_of(whole.output)
+
+
 def test_masking_between_compactions_gives_nearly_the_same(request_of: Any) -> None:
     """The same groups go; zeros in between only change the order of sums."""
     cut, masked = request_of(output="cut"), request_of(output="masked", recipe={"compact_every": 4})

@@ -83,6 +83,8 @@ class TokenSaliencyMeter:
                 self._select(f"{name}.{index}", torch.as_tensor(indices[index]))
         for index in range(len(self._norms)):
             self._select(f"stem.{index}", torch.as_tensor(plan.stem))
+        # As a meter made anew on the cut model has it: when fewer tokens are read must not hang on restarts.
+        self._width = max(len(kept) for kept in plan.ffn)
 
     def saliency(self) -> Saliency:
         """The mean over all tokens seen by all ranks. Raises ValueError before the first."""
