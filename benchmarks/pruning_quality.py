@@ -26,9 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.growing import CORPUS, SOURCE, Bars, new_figure, save_figure
+from benchmarks.growing import CORPUS, SOURCE, Bars, key_of, new_figure, save_figure
 from benchmarks.outcome import RESULTS, finish, shared_file
-from benchmarks.quality_rows import Comparison, dense_row, from_scratch_row, grown_row, pruned_row, torch_pruning_row
+from benchmarks.quality_rows import (
+    DROP_SHARE,
+    GROWING_WARMUP_SHARE,
+    Comparison,
+    dense_row,
+    from_scratch_row,
+    growing_request,
+    grown_row,
+    pruned_row,
+    torch_pruning_row,
+)
 from tools.requests import NUMERICS_VERSION
 
 SHARES = (0.85, 0.7)
@@ -49,10 +59,14 @@ class Row:
     tokens: int
     seed: int
     measure: Callable[[Comparison], dict[str, Any]]
+    growing: dict[str, Any] | None = None
+    """Changes of the recipe where the figures hang on how the model, or its design, is grown."""
 
     def key(self, comparison: Comparison) -> str:
         """Identity of the figures."""
         parts = [NUMERICS_VERSION, self.method, self.share, self.tokens, self.seed, comparison.facts()]
+        if self.growing is not None:
+            parts.append(key_of(growing_request(comparison, self.growing)))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -64,12 +78,12 @@ def rows_of(
         for share in shares[:1] if quick else shares:
             for seed in seeds:
                 for name, recipe in GROWN.items():
-                    yield Row(name, share, tokens, seed, partial(grown_row, changes=recipe))
+                    yield Row(name, share, tokens, seed, partial(grown_row, changes=recipe), recipe)
                 for name in QUICK if quick else POST_TRAINING:
                     yield Row(name, share, tokens, seed, partial(pruned_row, name=name))
                 if not quick:
                     yield Row("torch-pruning", share, tokens, seed, torch_pruning_row)
-                    yield Row("from scratch", share, tokens, seed, from_scratch_row)
+                    yield Row("from scratch", share, tokens, seed, from_scratch_row, {})
 
 
 def measured(row: Row, base: Comparison, cache: Path, bars: Bars) -> dict[str, Any]:
@@ -154,7 +168,8 @@ def main() -> None:
         bars.table(header, [_shown(row) for row in [dense, *rows]])
     draw(rows, dense)
     found = verdict(rows)
-    figures = {"dense": dense, "rows": rows, "verdict": found, **base.facts()}
+    growing = {"growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
+    figures = {"dense": dense, "rows": rows, "verdict": found, **base.facts(), **growing}
     finish("pruning_quality", all(entry["below"] for entry in found), figures)
 
 

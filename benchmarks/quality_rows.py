@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from benchmarks.growing import key_of
 from tools.architecture import Architecture
 from tools.evaluation.perplexity import validation_loss
 from tools.places import cache_folder
@@ -97,20 +98,20 @@ class Comparison:
             "precision": self.compute.precision,
             "ffn_multiple": WIDTHS.ffn_multiple,
             "hidden_multiple": WIDTHS.hidden_multiple,
-            "growing_warmup_share": GROWING_WARMUP_SHARE,
-            "drop_share": DROP_SHARE,
         }
 
     def loss(self, model: PreTrainedModel) -> float:
         """Loss on the corpus' held-out part."""
         return validation_loss(model, self.corpus.validation, 4, self.compute.precision)
 
-    def figures(self, model: PreTrainedModel, parameters: int, started: float, **more: Any) -> dict[str, Any]:
-        """The row of a model that is ready."""
+    def figures(
+        self, model: PreTrainedModel, parameters: int, started: float, loss: float | None = None, **more: Any
+    ) -> dict[str, Any]:
+        """The row of a model that is ready; `loss` where it was measured before."""
         seconds = time.monotonic() - started
         self.show(Progress(phase="measuring", done=0, total=1))
         wikitext = validation_loss(model, self.wikitext, 4, self.compute.precision)
-        loss = self.loss(model)
+        loss = self.loss(model) if loss is None else loss
         return {
             "parameters": parameters,
             "loss": round(loss, 4),
@@ -142,19 +143,18 @@ def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]
         return {"parameters": result.parameters, "loss": math.inf, "wikitext2": math.inf, "seconds": 0.0}
     model = _placed(comparison, load_model(request.output / "model"))
     facts = {"events": result.events, "design": result.architecture.describe(), "tokens": result.tokens}
-    return comparison.figures(model, result.parameters, started, **facts)
+    return comparison.figures(model, result.parameters, started, result.loss, **facts)
 
 
 def growing_request(comparison: Comparison, changes: dict[str, Any]) -> PretrainRequest:
     """The request behind `grown_row`."""
     warmup = max(1, round(GROWING_WARMUP_SHARE * comparison.steps))
     update = {"warmup_steps": warmup, "drop_share": DROP_SHARE, "saliency": "token", **changes}
-    name = "-".join(f"{key}-{value}" for key, value in sorted(changes.items())) or "base"
-    folder = f"{comparison.share}-{comparison.tokens}-{comparison.seed}-{name}"
-    return PretrainRequest(
+    folder = comparison.cache / "benchmarks" / "pruning_quality"
+    request = PretrainRequest(
         source=comparison.source.name,
         corpus=str(comparison.corpus_path),
-        output=comparison.cache / "benchmarks" / "pruning_quality" / folder,
+        output=folder,
         tokens=comparison.tokens,
         target_parameters=comparison.target_parameters,
         widths=WIDTHS,
@@ -163,6 +163,7 @@ def growing_request(comparison: Comparison, changes: dict[str, Any]) -> Pretrain
         seed=comparison.seed,
         cache=comparison.cache,
     )
+    return request.model_copy(update={"output": folder / key_of(request)})
 
 
 def pruned_row(comparison: Comparison, name: str) -> dict[str, Any]:
