@@ -7,8 +7,8 @@ each token is squared, at the activations themselves, in the same backward pass:
     head h              1/2 mean_t (sum_c a_tc dL/da_tc)^2   c: the head's inputs of o_proj; a KV group sums its heads
     stem channel i      1/2 mean_t (x_ti dL/dx_ti)^2         x: output of a norm, summed over all norms
 
-With the few micro-batches between two events this ranks better (figures: benchmarks/results/ablation.json), and it does
-not depend on the size of a micro-batch.
+There are many more samples between two events, and the size of a micro-batch plays no part. `python -m
+benchmarks.ablation` compares the two.
 """
 
 from collections.abc import Callable
