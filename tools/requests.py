@@ -12,7 +12,7 @@ from tools.architecture import Architecture
 from tools.measurement import Measurement
 from tools.settings import DataSettings, Recipe
 
-NUMERICS_VERSION = 2
+NUMERICS_VERSION = 3
 """Raised when the same request would give another result, so that cached results are not taken for new ones."""
 
 Fidelity = Literal["untrained", "short_training"]

@@ -65,6 +65,17 @@ def drops_of(output: Path) -> list[dict[str, Any]]:
     return [line for line in log_of(output) if line.get("event") == "drop"]
 
 
+def interrupt(request: PretrainRequest, step: int) -> None:
+    """Run `request` until so many of its steps are done, and no further."""
+
+    def stop(progress: Progress) -> None:
+        if progress.phase == "growing" and progress.done == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(request, stop)
+
+
 @pytest.mark.parametrize("family", ["llama-tied", "llama-untied", "llama-biases", "mistral", "qwen2", "qwen3"])
 def test_every_family_is_grown_to_size(request_of: Any, family: str) -> None:
     request = request_of(family)
@@ -132,18 +143,8 @@ def test_going_on_from_a_checkpoint_is_bit_exact(request_of: Any, recipe: dict[s
     """A run killed in the middle of its drops gives the same losses, drops and weights as an undisturbed one."""
     whole = request_of(output="whole", recipe=recipe)
     expected = pretrain(whole)
-
-    class KilledError(Exception):
-        pass
-
     broken = request_of(output="broken", recipe=recipe)
-
-    def kill(progress: Progress) -> None:
-        if progress.phase == "growing" and progress.done == 7:
-            raise KilledError
-
-    with pytest.raises(KilledError):
-        pretrain(broken, kill)
+    interrupt(broken, 7)
     assert (broken.output / "checkpoint").is_dir()
     steps: list[int] = []
     result = pretrain(broken, lambda progress: steps.append(progress.done) if progress.phase == "growing" else None)
@@ -160,13 +161,7 @@ def test_when_fewer_tokens_are_read_does_not_hang_on_restarts(request_of: Any) -
     whole = request_of(output="whole", tokens=60 * 32)
     pretrain(whole)
     broken = request_of(output="broken", tokens=60 * 32)
-
-    def kill(progress: Progress) -> None:
-        if progress.phase == "growing" and progress.done == 14:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(broken, kill)
+    interrupt(broken, 14)
     pretrain(broken)
     assert drops_of(broken.output) == drops_of(whole.output)
     assert losses_of(broken.output) == losses_of(whole.output)
@@ -360,13 +355,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(request_of: Any, monkeypatch: pyt
 
 def test_a_damaged_checkpoint_is_told(request_of: Any) -> None:
     request = request_of()
-
-    def kill(progress: Progress) -> None:
-        if progress.phase == "growing" and progress.done == 7:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(request, kill)
+    interrupt(request, 7)
     weights = request.output / "checkpoint" / "training" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(InputError, match="is damaged: remove the folder"):

@@ -36,7 +36,6 @@ class TokenSaliencyMeter:
         self._blocks = blocks(model)
         self._norms = list(stem_norms(model))
         self._decay, self._limit = decay, tokens_per_micro_batch
-        self._width = max(block.down_proj.in_features for block in self._blocks)
         self._sums: dict[str, torch.Tensor] = {}
         self._fresh: dict[str, torch.Tensor] = {}
         self._tokens, self._count = 0, 0.0
@@ -83,8 +82,6 @@ class TokenSaliencyMeter:
                 self._select(f"{name}.{index}", torch.as_tensor(indices[index]))
         for index in range(len(self._norms)):
             self._select(f"stem.{index}", torch.as_tensor(plan.stem))
-        # As a meter made anew on the cut model has it: when fewer tokens are read must not hang on restarts.
-        self._width = max(len(kept) for kept in plan.ffn)
 
     def saliency(self) -> Saliency:
         """The mean over all tokens seen by all ranks. Raises ValueError before the first."""
@@ -143,7 +140,9 @@ class TokenSaliencyMeter:
     def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         activation_ti, gradient_ti = activation.flatten(0, -2), gradient.flatten(0, -2)
         self._tokens = activation_ti.shape[0]
-        stride = token_stride(self._tokens, self._limit, self._count * self._tokens, self._width)
+        # Of the model as it is now: a width kept from the start would be another one after a restart.
+        width = max(block.down_proj.in_features for block in self._blocks)
+        stride = token_stride(self._tokens, self._limit, self._count * self._tokens, width)
         activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
         gates_ti = activation_ti.float() * gradient_ti.float()
         kind, index = name.split(".")
