@@ -20,7 +20,7 @@ from tools.architecture import Architecture, FixedShape, LayerShape
 from tools.errors import InputError
 from tools.export.compact import load_compact, save_compact
 from tools.export.huggingface import ExportReport, export_huggingface
-from tools.export.padding import padded_architecture
+from tools.export.padded_shapes import padded_architecture
 from tools.families import tensor_shapes
 from tools.sources import architecture_from_config, load_model, load_tokenizer
 

@@ -18,10 +18,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import design_tensors, rms_norm_eps
+from tools.export.gguf_layout import written_architecture
 from tools.export.gguf_tensors import PRECISIONS, prepared, write_tensors
 from tools.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
 from tools.export.huggingface import ExportReport
-from tools.export.padding import padded_architecture
 from tools.export.staged_file import staged_file
 
 FILE_NAME = "model.gguf"
@@ -89,7 +89,7 @@ def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Archite
             raise InputError("llama.cpp's qwen3 has no bias in its output projection; export to the hf format instead.")
         if rope_type == "llama3":
             raise InputError("llama.cpp's qwen3 has no llama3 scaling of positions; export to the hf format instead.")
-        return "qwen3", padded_architecture(architecture)
+        return "qwen3", written_architecture(architecture)
     if not architecture.is_homogeneous:
         return "deci", architecture
     fits_qwen2 = heads * fixed.head_dim == architecture.hidden_size and rope_type != "llama3"

@@ -10,6 +10,7 @@ import torch
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import Tensors
+from tools.export.gguf_layout import gguf_name
 from tools.export.padding import padded_tensor
 
 PRECISIONS = ("f16", "f32", "bf16")
@@ -20,31 +21,8 @@ _TYPES = {
     "f32": gguf.GGMLQuantizationType.F32,
     "bf16": gguf.GGMLQuantizationType.BF16,
 }
-_WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-_LAYER = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 
 Prepared = dict[str, Callable[[], torch.Tensor]]
-
-
-def gguf_name(name: str) -> str:
-    """What llama.cpp calls the tensor that transformers calls `name`."""
-    module, _, part = name.rpartition(".")
-    if module in _WHOLE:
-        return f"{_WHOLE[module]}.{part}"
-    _, _, index, inner = module.split(".", 3)
-    return f"blk.{index}.{_LAYER[inner]}.{part}"
 
 
 def interleaved(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:

@@ -13,7 +13,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import Tensors, design_tensors, rms_norm_eps, write_tensors
-from tools.export.padding import needs_dividing_heads, padded_architecture, padded_tensor
+from tools.export.padded_shapes import needs_dividing_heads, padded_architecture
+from tools.export.padding import padded_tensor
 from tools.families import tensor_shapes
 from tools.quiet import quiet_transformers
 from tools.staging import staged_directory
