@@ -1,14 +1,17 @@
 """What pruning costs while it goes on: pruning-aware steps against dense ones of equal shape; speed as it shrinks.
 
     python -m benchmarks.pruning_overhead            # 36 pairs of steps for each main row
-    python -m benchmarks.pruning_overhead --quick    # 9
+    python -m benchmarks.pruning_overhead --quick    # 9, and not what else could be recorded
 
 One model takes a pruning-aware step (statistics and saliency recorded), a dense step at the same shape, then the event
 if one is due, and so on in turn: noise of the machine hits both. The aware step comes first, so that what a new shape
-costs, such as compiled kernels, is counted against pruning; a pair's ratio is (aware step + event) / dense step. The
-main rows are the default recipe with an event after every step (15 % of the parameters in 250 events) and the paper's
-sparse events (N = 9, all layers alike); the others vary what is recorded. Two warm-up pairs are not counted, so neither
-is the first event's factorisation of the input moments. In a whole training recording ends with the last event:
+costs, such as compiled kernels, is counted against pruning; a pair's ratio is (aware step + event) / dense step.
+
+Statistics read every token until they know enough, then a sixteenth (`tools/pruning/sampling.py`). A main row has seen
+that many tokens before its first pair, as all but the first dozen steps of a training have: the default recipe with an
+event after every step (15 % of the parameters in 250 events), and the paper's sparse events (N = 9, all layers alike).
+The row `first steps` begins with nothing seen; the others vary what is recorded. Two warm-up pairs are not counted, so
+neither is the first event's factorisation of the input moments. In a whole training recording ends with the last event:
 `whole_training` is 1 + drop_share (ratio - 1).
 
 Tokens per second of dense steps are measured as the source shrinks to 85, 70 and 55 %. Peak memory is that of a fresh
@@ -50,7 +53,7 @@ SHAPES = (1.0, 0.85, 0.70, 0.55)
 WARMUP_PAIRS = 2
 MEMORY_STEPS = 3
 SALIENCIES: tuple[SaliencyName, ...] = ("second", "token")
-MOMENT_TOKENS = (None, 256, 64)
+MOMENT_TOKENS = (None, 256)
 PRETRAINING: Recipe = PretrainRequest.model_fields["recipe"].default
 # Tokens are those of a main row, dense and aware steps together.
 SCALES: Scales = {
@@ -65,6 +68,15 @@ KINDS: tuple[Kind, ...] = ("dense", "aware")
 Mode = Literal["an event after every step", "N = 9, all layers alike"]
 EVERY_STEP: Mode = "an event after every step"
 SPARSE: Mode = "N = 9, all layers alike"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row: what is recorded, when events come, and whether enough tokens were seen for a sixteenth to do."""
+
+    recipe: Recipe
+    mode: Mode
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -110,14 +122,15 @@ def rises(speeds: Sequence[float]) -> bool:
     return all(later > earlier for earlier, later in pairwise(speeds))
 
 
-def settings_to_measure(base: Recipe) -> list[tuple[Recipe, Mode]]:
-    """The two main rows first, then each recording of the grid that is not the default's."""
+def settings_to_measure(base: Recipe) -> list[Setting]:
+    """The two main rows, the first steps of the default, then each recording of the grid that is not the default's."""
     grid = [
         base.model_copy(update={"saliency": saliency, "moment_tokens": tokens})
         for saliency in SALIENCIES
         for tokens in MOMENT_TOKENS
     ]
-    return [(base, EVERY_STEP), (base, SPARSE), *((recipe, EVERY_STEP) for recipe in grid if recipe != base)]
+    default = [Setting(base, EVERY_STEP, True), Setting(base, SPARSE, True), Setting(base, EVERY_STEP, False)]
+    return [*default, *(Setting(recipe, EVERY_STEP, False) for recipe in grid if recipe != base)]
 
 
 class Bench:
@@ -142,6 +155,10 @@ class Bench:
         pruner = Pruner(model, source.architecture, recipe, ranking, moments, [self.trainer.optimizer])
         recording = Recording(ranking, moments)
         self.growth: Growth = Growth(self.trainer, pruner, policy, recording, source.architecture, space)
+
+    def see(self, tokens: int) -> None:
+        """Let statistics read so many tokens, without training on them."""
+        self.growth.calibrate(-(-tokens // self.trainer.tokens_per_step), _unreported)
 
     def aware_step(self) -> float:
         """Seconds of one step with statistics and saliency."""
@@ -176,8 +193,20 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def bench_for(source: "Source", blocks: "Blocks", recipe: Recipe, mode: Mode) -> Bench:
-    """A model whose events are due after every pair, or after every ninth as the paper has it."""
+def bench_for(source: "Source", blocks: "Blocks", recipe: Recipe, mode: Mode, known: bool = False) -> Bench:
+    """A model whose events are due after every pair, or after every ninth as the paper has it.
+
+    Where `known`, its statistics have seen as many tokens as it takes until they read a sixteenth.
+    """
+    bench = _bench_for(source, blocks, recipe, mode)
+    if known:
+        from tools.pruning.sampling import ENOUGH_PER_INPUT
+
+        bench.see(ENOUGH_PER_INPUT * max(layer.intermediate_size for layer in source.architecture.layers))
+    return bench
+
+
+def _bench_for(source: "Source", blocks: "Blocks", recipe: Recipe, mode: Mode) -> Bench:
     from tools.pruning.drop_policy import DropPolicy, EveryNSteps, TowardsSize
 
     policy: DropPolicy
@@ -263,18 +292,27 @@ def measure(job: Job, memory: Mapping[str, float]) -> tuple[dict[str, Any], bool
     main_pairs = max(N, job.scale.tokens // (2 * job.scale.step_tokens))
     recipe = _recipe(job.scale)
     settings = settings_to_measure(recipe)
+    if job.quick:
+        settings = [setting for setting in settings if setting.recipe == recipe]
     widths = {"as dropped": cast(WidthSettings, PretrainRequest.model_fields["widths"].default)}
     if not job.quick:
         widths["in steps of 64 and 32"] = WidthSettings(ffn_multiple=64, hidden_multiple=32)
     with Bars(len(settings) + len(widths)) as bars:
         source, blocks = _material(job)
         rows = []
-        for number, (changed, mode) in enumerate(settings):
-            pairs = main_pairs if number < 2 else max(3, main_pairs // 3)
-            with bars.run(f"saliency {changed.saliency}, moments of {changed.moment_tokens or 'all'} tokens") as show:
-                found = pairs_of(bench_for(source, blocks, changed, mode), pairs, show)
-            row = {"saliency": changed.saliency, "moment_tokens": changed.moment_tokens, "events_come": mode}
-            rows.append({**row, **summary(found, job.scale.step_tokens, changed.drop_share)})
+        for setting in settings:
+            pairs = main_pairs if setting.known else max(3, main_pairs // 3)
+            recipe_of_row = setting.recipe
+            row = {
+                "saliency": recipe_of_row.saliency,
+                "moment_tokens": recipe_of_row.moment_tokens,
+                "events_come": setting.mode,
+                "enough_seen": setting.known,
+            }
+            with bars.run(_label(row)) as show:
+                bench = bench_for(source, blocks, recipe_of_row, setting.mode, setting.known)
+                found = pairs_of(bench, pairs, show)
+            rows.append({**row, **summary(found, job.scale.step_tokens, recipe_of_row.drop_share)})
         shapes: dict[str, list[dict[str, Any]]] = {}
         for name, kind_of_widths in widths.items():
             with bars.run(f"speed, widths {name}") as show:
@@ -320,8 +358,10 @@ def _unreported(phase: str, done: int, total: int, loss: float) -> None:
 
 
 def _label(row: dict[str, Any]) -> str:
-    events = "" if row["events_come"] == EVERY_STEP else f", {row['events_come']}"
-    return f"{row['saliency']}, moments of {row['moment_tokens'] or 'all'} tokens{events}"
+    if row["enough_seen"]:
+        return f"{row['saliency']}, {row['events_come']}"
+    tokens = f"of {row['moment_tokens']} tokens" if row["moment_tokens"] else "of all tokens"
+    return f"first steps: {row['saliency']}, moments {tokens}"
 
 
 def _print(bars: Bars, rows: list[dict[str, Any]], shapes: dict[str, list[dict[str, Any]]]) -> None:

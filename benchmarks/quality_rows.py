@@ -86,7 +86,7 @@ class Comparison:
         """What the figures depend on beside method, size and budget."""
         return {
             "source": self.source.name,
-            "corpus": self.corpus.facts.name,
+            "corpus": Path(self.corpus.facts.name).name,
             "corpus_fingerprint": self.corpus.fingerprint,
             "block_length": BLOCK,
             "batch_size": RECIPE.batch_size,
@@ -117,6 +117,7 @@ class Comparison:
             "loss": round(loss, 4),
             "wikitext2": round(math.exp(wikitext), 3),
             "seconds": round(seconds, 1),
+            "threads": torch.get_num_threads(),
             **more,
         }
 

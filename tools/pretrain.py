@@ -24,6 +24,9 @@ from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
 CONFIG_FILE, RESULT_FILE, LOG_FILE = "config.json", "result.json", "log.jsonl"
 CHECKPOINT_FOLDER, MODEL_FOLDER, PICTURE_FILE = "checkpoint", "model", "design.png"
 
+LITTLE_LEFT = 0.05
+"""Share of the source below which a target draws a warning; EfficientLLM's curve ends at 451M of 1.7B (Fig. A0)."""
+
 Say = Callable[[Progress], None]
 
 
@@ -137,6 +140,17 @@ def space_of(request: PretrainRequest, source: Architecture) -> SpaceSettings:
             "pruned; lower it."
         )
     return SpaceSettings(max_parameters=size, **request.widths.model_dump())
+
+
+def warning_of_target(target_parameters: int, source: Architecture) -> str | None:
+    """A word on a target that leaves too little of the source to be worth starting from it, or None."""
+    share = target_parameters / source.parameters
+    if share >= LITTLE_LEFT:
+        return None
+    return (
+        f"The target of {target_parameters:,} parameters keeps {share:.1%} of the source's {source.parameters:,}: little "
+        "of what it knows is left. A smaller source, or a larger target, gives a better model."
+    )
 
 
 def _differing(old: dict[str, object], new: dict[str, object]) -> set[str]:

@@ -14,6 +14,7 @@ from benchmarks.pruning_overhead import (
     SPARSE,
     N,
     Pair,
+    Setting,
     bench_for,
     draw,
     measure,
@@ -25,6 +26,7 @@ from benchmarks.pruning_overhead import (
     speeds_of,
     summary,
 )
+from tools.pruning import input_statistics, sampling
 from tools.settings import Recipe, WidthSettings
 
 SCALE = Scale(tokens=384, batch=1, micro_batch=1, block=16, validation_tokens=64)
@@ -47,11 +49,36 @@ def test_speed_must_rise_at_every_shape() -> None:
 
 def test_the_main_rows_come_first_and_no_recording_twice() -> None:
     settings = settings_to_measure(PRETRAINING)
-    assert settings[:2] == [(PRETRAINING, EVERY_STEP), (PRETRAINING, SPARSE)]
-    every = [recipe for recipe, mode in settings if mode == EVERY_STEP]
-    assert len({recipe.model_dump_json() for recipe in every}) == len(every)
-    recorded = {(recipe.saliency, recipe.moment_tokens) for recipe in every}
-    assert {(name, tokens) for name in ("second", "token") for tokens in (None, 256, 64)} <= recorded
+    assert settings[:3] == [
+        Setting(PRETRAINING, EVERY_STEP, True),
+        Setting(PRETRAINING, SPARSE, True),
+        Setting(PRETRAINING, EVERY_STEP, False),
+    ]
+    first_steps = [setting.recipe for setting in settings if not setting.known]
+    assert len({recipe.model_dump_json() for recipe in first_steps}) == len(first_steps)
+    recorded = {(recipe.saliency, recipe.moment_tokens) for recipe in first_steps}
+    assert {(name, tokens) for name in ("second", "token") for tokens in (None, 256)} == recorded
+
+
+def test_a_main_row_reads_a_sixteenth_of_the_tokens(
+    job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning_overhead, "EVENTS", 10)
+    source, blocks = pruning_overhead._material(job_for("pruning_overhead", SCALE))
+    read: list[tuple[int, int]] = []
+
+    def noted(tokens: int, limit: int | None, seen: float, width: int) -> int:
+        stride = sampling.token_stride(tokens, limit, seen, width)
+        if width == source.architecture.layers[0].intermediate_size:
+            read.append((tokens, stride))
+        return stride
+
+    monkeypatch.setattr(input_statistics, "token_stride", noted)
+    known = bench_for(source, blocks, RECIPE, EVERY_STEP, known=True)
+    assert known.trainer.step == 0 and read[0] == (16, 1)
+    read.clear()
+    known.aware_step()
+    assert set(read) == {(16, sampling.SPARSE)}
 
 
 def test_events_come_after_every_pair_or_every_ninth(

@@ -1,10 +1,28 @@
 """What `benchmarks.pruning_quality` compares, and how it decides."""
 
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, rows_of, verdict
+from benchmarks import outcome, pruning_quality
+from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, Row, dense_row, rows_of, verdict
+
+
+@dataclass(frozen=True)
+class FakeComparison:
+    """Facts alone: a report of kept rows needs no model."""
+
+    cache: Path
+
+    def of(self, share: float, tokens: int, seed: int) -> "FakeComparison":
+        return self
+
+    def facts(self) -> dict[str, Any]:
+        return {"source": "none"}
 
 
 def row(method: str, loss: float, wikitext2: float, budget: int = 100, seed: int = 0) -> dict[str, Any]:
@@ -32,6 +50,43 @@ def test_the_best_of_each_side_decides_for_each_figure() -> None:
     loss, wikitext = verdict(rows)
     assert (loss["best_of_growing"], loss["best_other"], loss["below"]) == ("grown, no repair", "fisher", True)
     assert (wikitext["best_of_growing"], wikitext["best_other"], wikitext["below"]) == ("grown", "fisher", False)
+
+
+def test_our_own_one_shot_method_is_a_rival_of_growing_and_one_of_ours_against_others() -> None:
+    rows = [row("grown", 3.0, 40.0), row("penjing", 2.9, 39.0), row("fisher", 2.95, 40.5)]
+    loss, wikitext = verdict(rows)
+    assert (loss["best_other"], loss["below"], loss["ours_below"]) == ("penjing", False, True)
+    assert (wikitext["below"], wikitext["ours_below"]) == (False, True)
+    rows.append(row("flap", 2.8, 41.0))
+    assert [entry["ours_below"] for entry in verdict(rows)] == [False, True]
+
+
+def test_a_size_with_rows_of_one_side_only_has_no_verdict() -> None:
+    assert verdict([row("grown", 3.0, 40.0)]) == verdict([row("fisher", 3.0, 40.0)]) == []
+    assert verdict([row("grown", 3.0, 40.0), row("penjing", 3.1, 41.0)]) == []
+
+
+def test_a_report_of_kept_rows_names_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(pruning_quality, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(outcome, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(pruning_quality, "shared_file", lambda name: a_file)
+    (a_file := tmp_path / "wiki.gz").write_bytes(gzip.compress(b"text"))
+    monkeypatch.setattr(pruning_quality, "growing_request", lambda comparison, changes: changes)
+    monkeypatch.setattr(pruning_quality, "key_of", repr)
+    base = FakeComparison(cache=tmp_path)
+    monkeypatch.setattr(pruning_quality.Comparison, "prepare", classmethod(lambda cls, *_: base))
+    kept = {"dense, before training": 3.0, "grown": 3.2, "fisher": 3.4}
+    for one in [Row("dense, before training", 1.0, 0, 0, dense_row), *rows_of(False, (0,), [0.85], [100])]:
+        if one.method in kept:
+            place = one.place(base, tmp_path / "benchmarks" / "pruning_quality")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(json.dumps({"loss": kept[one.method], "wikitext2": 9.0, "parameters": 1, "seconds": 0.0}))
+    monkeypatch.setattr("sys.argv", ["pruning_quality", "--kept", "--shares", "0.85", "--budgets", "100"])
+    pruning_quality.main()
+    document = json.loads((tmp_path / "results" / "pruning_quality.json").read_text())
+    assert not document["holds"] and [one["method"] for one in document["figures"]["rows"]] == ["grown", "fisher"]
+    assert "flap, 85%, 100 tokens, seed 0" in document["figures"]["not_measured"]
+    assert document["figures"]["verdict"][0]["below"]
 
 
 def test_seeds_count_by_their_mean() -> None:

@@ -216,6 +216,14 @@ def test_too_few_tokens_for_the_papers_rule_are_told(request_of: Any) -> None:
     assert "above the target" in result.warnings[0] and "give more tokens" in result.warnings[0]
 
 
+def test_a_target_that_leaves_next_to_nothing_draws_a_word(request_of: Any) -> None:
+    result = pretrain(request_of(target_parameters=4_000))
+    assert result.status == "finished" and result.parameters <= 4_000
+    assert len(result.warnings) == 1 and "4.0% of the source" not in result.warnings[0]
+    assert f"keeps {4_000 / result.source_parameters:.1%} of the source" in result.warnings[0]
+    assert pretrain(request_of(output="ordinary")).warnings == ()
+
+
 def test_another_config_is_refused(request_of: Any) -> None:
     pretrain(request_of())
     with pytest.raises(InputError, match=r"begun with other settings \(seed was 0 and is 1\)"):

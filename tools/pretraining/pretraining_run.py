@@ -23,6 +23,7 @@ from tools.pretrain import (
     PretrainResult,
     Say,
     space_of,
+    warning_of_target,
 )
 from tools.pretraining.compute import choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus
@@ -72,6 +73,8 @@ class _Run:
         self._source, self._corpus, self._warnings = self._prepare()
         self._space = space_of(request, self._source.architecture)
         require_reachable(self._source.architecture, self._space, request.types)
+        if (warning := warning_of_target(self._space.max_parameters, self._source.architecture)) is not None:
+            self._warnings.append(warning)
         self._recipe = self._fitted_recipe()
         self._policy = self._make_policy()
         self._compute = choose_compute(request.recipe.precision)
