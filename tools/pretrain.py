@@ -148,8 +148,8 @@ def warning_of_target(target_parameters: int, source: Architecture) -> str | Non
     if share >= LITTLE_LEFT:
         return None
     return (
-        f"The target of {target_parameters:,} parameters keeps {share:.1%} of the source's {source.parameters:,}: little "
-        "of what it knows is left. A smaller source, or a larger target, gives a better model."
+        f"The target of {target_parameters:,} parameters keeps {share:.1%} of the source's {source.parameters:,}: "
+        "little of what it knows is left. A smaller source, or a larger target, gives a better model."
     )
 
 
