@@ -19,18 +19,18 @@ from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import design_tensors, rms_norm_eps
 from tools.export.gguf_layout import written_architecture
-from tools.export.gguf_tensors import PRECISIONS, prepared, write_tensors
+from tools.export.gguf_tensors import prepared, write_tensors
 from tools.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
-from tools.export.huggingface import ExportReport
+from tools.export.quantisation import (
+    FLOAT_MIXES,
+    MIXES,
+    PredictedTensor,
+    checked_mix,
+    predicted_file,
+    predicted_tensors,
+)
+from tools.export.report import ExportReport
 from tools.export.staged_file import staged_file
-
-FILE_NAME = "model.gguf"
-
-_FILE_TYPES = {
-    "f16": gguf.LlamaFileType.MOSTLY_F16,
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
-}
 
 
 def export_gguf(
@@ -43,31 +43,33 @@ def export_gguf(
 ) -> ExportReport:
     """Write the live, cut `model` of `architecture`, with the tokenizer in `source_path`, as a GGUF file.
 
-    The file is `destination`/model.gguf, or `destination` itself where its name ends in .gguf; it appears whole or not
-    at all. `dtype` is "f16", "f32" or "bf16"; norms and biases are float32 in each. `class_name` in the report is the
-    architecture in the file ("llama", "deci", "qwen2", "qwen3"). llama.cpp knows no sliding window in these, so the
-    context length in the file ends where the window would begin to forget. Raises InputError where the file exists
-    (unless `overwrite`) or cannot be written, or where llama.cpp has no way to say what the model or its tokenizer
-    does; ValueError where the model is not of that architecture.
+    The file is `destination`/model.gguf (quantised model-Q4_K_M.gguf), or `destination` itself where its name ends in
+    .gguf; it appears whole or not at all. `dtype` is a mix of `tools.export.quantisation`: "f16", "f32", "bf16", or a
+    quantised one; norms and biases are float32 in each. `class_name` in the report is the architecture in the file
+    ("llama", "deci", "qwen2", "qwen3"). llama.cpp knows no sliding window in these, so the context length in the file
+    ends where the window would begin to forget. Raises InputError where the file exists (unless `overwrite`) or cannot
+    be written, or where llama.cpp has no way to say what the model or its tokenizer does; ValueError where the model is
+    not of that architecture.
     """
-    if dtype not in PRECISIONS:
-        raise InputError(f"GGUF files are not written as {dtype!r}; choose one of {', '.join(PRECISIONS)}.")
+    mix = checked_mix(dtype)
     rope = _rope(model.config.to_dict())
     name, written = _expressed(architecture, rope["rope_type"])
     makers = prepared(design_tensors(model, architecture), architecture, written, interleave=name in ("llama", "deci"))
+    tensors = predicted_tensors(architecture, mix)
     if rope["rope_type"] == "llama3":
         divisors = _rotary_divisors(model, architecture, float(rope["rope_theta"]))
-        makers = {"rope_freqs.weight": lambda: divisors, **makers}
+        makers["rope_freqs.weight"] = lambda: divisors
+        tensors.insert(0, PredictedTensor("rope_freqs.weight", tuple(divisors.shape), "F32", "F32"))
     tokenizer = read_tokenizer(source_path, architecture.fixed.vocab_size, model.config.to_dict())
-    target = destination if destination.suffix == ".gguf" else destination / FILE_NAME
-    title = target.parent.resolve().name if target.name == FILE_NAME else target.stem
+    target = target_file(destination, mix)
+    title = target.stem if target == destination else target.parent.resolve().name
     with staged_file(target, overwrite) as staged:
         writer = gguf.GGUFWriter(staged, name)
         try:
-            _add_general(writer, title, dtype)
+            _add_general(writer, title, mix)
             _add_shapes(writer, written, model)
             _add_tokenizer(writer, tokenizer)
-            write_tensors(writer, makers, dtype)
+            write_tensors(writer, makers, tensors)
         finally:
             writer.close()
         size = staged.stat().st_size
@@ -78,7 +80,17 @@ def export_gguf(
         file_parameters=written.parameters,
         padded=written != architecture,
         bytes=size,
+        weights_file=target.name,
+        dtype=mix,
+        prediction=predicted_file(architecture, mix),
     )
+
+
+def target_file(destination: Path, mix: str) -> Path:
+    """Where the file goes: `destination` where that names a file, or the usual name in the directory."""
+    if destination.suffix == ".gguf":
+        return destination
+    return destination / ("model.gguf" if mix in FLOAT_MIXES else f"model-{mix.upper()}.gguf")
 
 
 def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Architecture]:
@@ -98,10 +110,10 @@ def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Archite
     return "llama", architecture
 
 
-def _add_general(writer: gguf.GGUFWriter, title: str, dtype: str) -> None:
+def _add_general(writer: gguf.GGUFWriter, title: str, mix: str) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(title)
-    writer.add_file_type(_FILE_TYPES[dtype])
+    writer.add_file_type(MIXES[mix].file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 

@@ -1,6 +1,6 @@
 """The tensors of a design under the names, in the order of rows and in the precision that llama.cpp reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gguf
@@ -10,17 +10,12 @@ import torch
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import Tensors
+from tools.export.gguf_kernels import quantised
 from tools.export.gguf_layout import gguf_name
 from tools.export.padding import padded_tensor
+from tools.export.quantisation import PredictedTensor
 
-PRECISIONS = ("f16", "f32", "bf16")
-
-_TORCH = {"f16": torch.float16, "f32": torch.float32, "bf16": torch.bfloat16}
-_TYPES = {
-    "f16": gguf.GGMLQuantizationType.F16,
-    "f32": gguf.GGMLQuantizationType.F32,
-    "bf16": gguf.GGMLQuantizationType.BF16,
-}
+_TORCH = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
 Prepared = dict[str, Callable[[], torch.Tensor]]
 
@@ -41,22 +36,24 @@ def prepared(tensors: Tensors, architecture: Architecture, written: Architecture
     }
 
 
-def write_tensors(writer: gguf.GGUFWriter, makers: Prepared, precision: str) -> None:
-    """Write the header that `writer` holds and all tensors; those with one dimension as float32 always.
+def write_tensors(writer: gguf.GGUFWriter, makers: Prepared, tensors: Sequence[PredictedTensor]) -> None:
+    """Write the header that `writer` holds and all `tensors`, each in its own type.
 
-    Raises OSError where the file cannot be written, InputError where a weight is too large for the precision.
+    Raises OSError where the file cannot be written, InputError where a weight is too large for its type.
     """
-    for name, make in makers.items():
-        array, kind = _array(name, make(), precision)
-        writer.add_tensor_info(name, array.shape, array.dtype, array.nbytes, raw_dtype=kind)
+    for tensor in tensors:
+        kind = gguf.GGMLQuantizationType[tensor.written]
+        block, size = gguf.GGML_QUANT_SIZES[kind]
+        row = tensor.shape[-1] // block * size
+        writer.add_tensor_info(tensor.name, (*tensor.shape[:-1], row), np.dtype(np.uint8), tensor.bytes, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     # The writer's own way to write an array loses the system's reason where the disk is full.
     file = (writer.fout or [])[0]
     writer.write_padding(file, file.tell())
-    for name, make in makers.items():
-        array, _ = _array(name, make(), precision)
+    for tensor in tensors:
+        array = _array(tensor.name, makers[tensor.name](), tensor.written)
         file.write(array.data)
         writer.write_padding(file, array.nbytes)
 
@@ -76,11 +73,16 @@ def _maker(
     return make
 
 
-def _array(name: str, tensor: torch.Tensor, precision: str) -> tuple["np.ndarray[Any, Any]", gguf.GGMLQuantizationType]:
-    wanted = precision if tensor.ndim > 1 else "f32"
-    converted = tensor.to(device="cpu", dtype=_TORCH[wanted]).contiguous()
+def _array(name: str, tensor: torch.Tensor, type_name: str) -> "np.ndarray[Any, Any]":
+    converted = tensor.to(device="cpu", dtype=_TORCH.get(type_name, torch.float32)).contiguous()
+    refusal = f"{name} holds numbers that {type_name.lower()} cannot hold; write the file as f32 or bf16."
     if not bool(torch.isfinite(converted).all()):
-        raise InputError(f"{name} holds numbers that {wanted} cannot hold; write the file as f32 or bf16.")
-    if wanted == "bf16":
-        return converted.view(torch.int16).numpy().view(np.uint16), _TYPES[wanted]
-    return converted.numpy(), _TYPES[wanted]
+        raise InputError(refusal)
+    if type_name == "BF16":
+        return converted.view(torch.int16).numpy().view(np.uint16)
+    if type_name in _TORCH:
+        return converted.numpy()
+    try:
+        return quantised(converted.numpy(), type_name, threads=torch.get_num_threads())
+    except ValueError as error:
+        raise InputError(refusal) from error

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from tools.errors import InputError
 from tools.export.compact import Tensors, design_tensors, rms_norm_eps, write_tensors
 from tools.export.padded_shapes import needs_dividing_heads, padded_architecture
 from tools.export.padding import padded_tensor
+from tools.export.report import ExportReport
 from tools.families import tensor_shapes
 from tools.quiet import quiet_transformers
 from tools.staging import staged_directory
+
+__all__ = ["ExportReport", "export_huggingface", "stock_config"]
 
 _CLASS_NAMES = {
     "llama": "LlamaForCausalLM",
@@ -40,18 +42,6 @@ _COPIED = (
 )
 _NOT_CONFIG = ("_name_or_path", "_model_name_or_path", "quantization_config", "transformers_version", "architectures")
 _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written. `parameters` counts the design's, `file_parameters` with the zeros of padding, tied once."""
-
-    path: Path
-    class_name: str
-    parameters: int
-    file_parameters: int
-    padded: bool
-    bytes: int
 
 
 def export_huggingface(
@@ -91,6 +81,7 @@ def export_huggingface(
         file_parameters=written.parameters,
         padded=written != architecture,
         bytes=size,
+        dtype=config["dtype"],
     )
 
 

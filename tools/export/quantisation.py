@@ -44,10 +44,11 @@ MIXES: dict[str, Mix] = {
     "q4_k_m": Mix("Q4_K", LlamaFileType.MOSTLY_Q4_K_M, "4.5 bits in rows of 256, more for sensitive layers"),
     "q4_k_s": Mix("Q4_K", LlamaFileType.MOSTLY_Q4_K_S, "4.5 bits in rows of 256"),
     "q4_1": Mix("Q4_1", LlamaFileType.MOSTLY_Q4_1, "5 bits in rows of 32"),
-    "iq4_nl": Mix("IQ4_NL", LlamaFileType.MOSTLY_IQ4_NL, "4.5 bits in rows of 32, levels not evenly spaced"),
+    "iq4_nl": Mix("IQ4_NL", LlamaFileType.MOSTLY_IQ4_NL, "4.5 bits in rows of 32, uneven levels; slow to write"),
     "q4_0": Mix("Q4_0", LlamaFileType.MOSTLY_Q4_0, "4.5 bits in rows of 32"),
     "q3_k_m": Mix("Q3_K", LlamaFileType.MOSTLY_Q3_K_M, "3.4 bits in rows of 256, more for sensitive layers"),
 }
+FLOAT_MIXES = ("f16", "f32", "bf16")
 FLOAT_TYPES = ("F32", "F16", "BF16")
 
 _FALLBACK = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
@@ -172,7 +173,7 @@ def _wanted(name: str, shape: tuple[int, ...], architecture: Architecture, mix: 
     base = MIXES[mix].base
     if len(shape) < 2:
         return "F32"
-    if base in FLOAT_TYPES:
+    if mix in FLOAT_MIXES:
         return base
     kind = name.split(".")[-2]
     if kind == "output" or (kind == "token_embd" and architecture.fixed.tie_word_embeddings):
