@@ -180,11 +180,14 @@ class _Moments:
             self._mean_total *= decay
 
     def keep(self, indices: Indices) -> None:
-        if self._total is not None:
-            kept = torch.as_tensor(indices, device=self._total.device)
-            self._total = self._total[kept][:, kept] if self._full else self._total[kept]
+        # Most layers lose nothing in an event, and copying all moments would be most of what it costs.
+        if self._total is None or len(indices) == self._total.shape[-1]:
+            return
+        kept = torch.as_tensor(indices, device=self._total.device)
+        for dimension in range(self._total.ndim):
+            self._total = self._total.index_select(dimension, kept)
         if self._mean_total is not None:
-            self._mean_total = self._mean_total[torch.as_tensor(indices, device=self._mean_total.device)]
+            self._mean_total = self._mean_total.index_select(0, kept)
 
     def forget(self, kept: Indices) -> None:
         for total in (self._total, self._mean_total):

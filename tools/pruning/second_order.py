@@ -58,8 +58,10 @@ class InverseHessian:
 
     def keep(self, indices: Indices) -> None:
         """Drop the rows and columns of inputs that no longer exist (`remove` must have been called for them)."""
+        if len(indices) == self.matrix.shape[0]:
+            return
         kept = torch.as_tensor(indices, device=self.matrix.device)
-        self.matrix = self.matrix[kept][:, kept]
+        self.matrix = self.matrix.index_select(0, kept).index_select(1, kept)
 
     def remove(self, weights: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """The change of `weights` [out, in] that removes `columns`; the inverse is reduced by them.
