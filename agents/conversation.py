@@ -12,6 +12,7 @@ from agents.schemas import draft_of
 from memory.views import TrialView
 from prompts.library import PromptLibrary, RenderedPrompt
 from tools.architecture import Architecture
+from tools.costs import costs_in_words, limits_in_words
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.spaces import PrunedLMSpace
 
@@ -45,7 +46,8 @@ def system_message(prompts: PromptLibrary, space: PrunedLMSpace, source: str) ->
         intermediate_size=layer.intermediate_size,
         parameters=space.source.parameters,
         min_parameters=settings.min_parameters,
-        max_parameters=settings.max_parameters,
+        max_parameters=space.most_parameters,
+        limits=limits_in_words(space.source, settings),
         kv_cost=kv_group_parameters(space.source, 0),
         ffn_cost=settings.ffn_multiple * ffn_channel_parameters(space.source),
         ffn_multiple=settings.ffn_multiple,
@@ -95,6 +97,17 @@ def trial_row(trial: TrialView) -> dict[str, Any]:
         "design": trial.architecture.describe(),
         "parameters": trial.architecture.parameters,
         "loss": loss,
+        # A measured time differs from run to run, and with it the answer of the same seed would: shown where it counts.
+        "costs": costs_in_words(trial.architecture, measurement.latency_ms if measurement else None, trial.goal),
+    }
+
+
+def band(space: PrunedLMSpace) -> dict[str, Any]:
+    """The sizes that a design may have, and whether other limits hold, as the templates ask for a design."""
+    return {
+        "min_parameters": space.settings.min_parameters,
+        "max_parameters": space.most_parameters,
+        "limited": bool(limits_in_words(space.source, space.settings)),
     }
 
 

@@ -5,7 +5,7 @@ Studies a random handful of the best designs, names what they share, and designs
 
 from typing import ClassVar
 
-from agents.conversation import Ask, Question, ask_again, proposed_from, system_message, trial_row
+from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
 from agents.proposers.base import Proposed, Proposer, Situation
 from agents.schemas import AnswerSchemas
 from memory.retrieval import sample_best
@@ -32,14 +32,12 @@ class Distiller(Proposer):
             raise ValueError("knowledge distillation needs at least one measured design")
         numbers = tuple(trial.number for trial in sample)
         shown = {trial.name for trial in sample}
-        settings = situation.space.settings
         prompt = self._prompts.render(
             "inspiration",
             sample=[trial_row(trial) for trial in sample],
             history=[vars(note) for note in situation.nearby if note.id not in shown],
             lessons=[vars(note) for note in situation.lessons],
-            min_parameters=settings.min_parameters,
-            max_parameters=settings.max_parameters,
+            **band(situation.space),
         )
         messages = (system_message(self._prompts, situation.space, self._source), ("user", prompt.text))
         question = Question(situation.turn, self.name, messages, self._schemas.inspiration, prompt)

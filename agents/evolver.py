@@ -5,7 +5,7 @@ Two linked answers: from the current architecture and its measurements to strate
 
 from typing import ClassVar
 
-from agents.conversation import Ask, Question, ask_again, proposed_from, system_message, trial_row
+from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
 from agents.proposers.base import Proposed, Proposer, Situation
 from agents.schemas import AnswerSchemas, StrategiesAnswer
 from prompts.library import PromptLibrary
@@ -28,7 +28,6 @@ class Evolver(Proposer):
             return await ask_again(self._ask, self._prompts, situation, situation.rejection, schema, self.name, base)
         first = self._prompts.render(
             "strategies",
-            # No measured time: it differs from run to run, and with it the answer of the same seed would.
             parent={**trial_row(parent), "loss": parent.loss},
             history=[vars(note) for note in situation.nearby],
             lessons=[vars(note) for note in situation.lessons],
@@ -39,11 +38,7 @@ class Evolver(Proposer):
         )
         strategies = await self._ask(Question(situation.turn, self.name, messages, StrategiesAnswer, first))
         written = tuple(strategies.parsed["strategies"]) if strategies.parsed else ()
-        second = self._prompts.render(
-            "design",
-            min_parameters=situation.space.settings.min_parameters,
-            max_parameters=situation.space.settings.max_parameters,
-        )
+        second = self._prompts.render("design", **band(situation.space))
         messages = (*messages, ("assistant", strategies.raw or "(no answer)"), ("user", second.text))
         question = Question(situation.turn, self.name, messages, self._schemas.design, second)
         answer = await self._ask(question)

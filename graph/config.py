@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.settings import ChatSettings
-from tools.settings import DataSettings, Recipe, WidthSettings
+from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
@@ -35,8 +35,8 @@ def parse_size(value: Any) -> Any:
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
 
 
-class SearchConfig(ChatSettings, BaseSettings):
-    """What to search and how. `max_parameters` defaults to 85 % of the source's size."""
+class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
+    """What to search and how. Where no size is limited, `max_parameters` is 85 % of the source's."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", env_prefix="PENJING_", env_nested_delimiter="__", validate_default=True
@@ -45,8 +45,16 @@ class SearchConfig(ChatSettings, BaseSettings):
     name: str = Field("", description="a name of your own for the run")
     source: str = Field("smollm2-135m", description="model to prune: embedded name, directory or hub name")
     corpus: str = Field("python-docs", description="text to train on: embedded name, file, directory or hub data set")
-    max_parameters: Size | None = Field(None, description="largest allowed design, like 115M; default 85 % of source")
-    min_parameters: Size | None = Field(None, description="smallest allowed design; default 97 % of max_parameters")
+    max_parameters: Size | None = Field(
+        None,
+        description="largest allowed design, like 115M; default 85 % of source, "
+        "or anything below it with max_file_mb or max_memory_mb",
+    )
+    min_parameters: Size | None = Field(
+        None,
+        description="smallest allowed design; default 97 % of max_parameters; with max_file_mb or max_memory_mb "
+        "90 % of the saliency-greedy design, half where file_format is quantised; with max_latency_ms half of either",
+    )
     trials: int = Field(24, ge=1, description="designs to grow and measure; the first is the saliency-greedy one")
     self_evolution: int | None = Field(
         None, ge=0, description="turns of self-evolution (lambda); default 60 %; the rest is knowledge distillation"
@@ -96,6 +104,10 @@ class SearchConfig(ChatSettings, BaseSettings):
     def chat_settings(self) -> ChatSettings:
         """The part of the settings that the agents' floor knows."""
         return ChatSettings(**{name: getattr(self, name) for name in ChatSettings.model_fields})
+
+    def goal_settings(self) -> GoalSettings:
+        """The part of the settings that says what is searched for."""
+        return GoalSettings(**{name: getattr(self, name) for name in GoalSettings.model_fields})
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide results, as plain JSON values."""

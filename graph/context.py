@@ -14,6 +14,7 @@ from agents.schemas import AnswerSchemas
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from graph.space import make_space
 from graph.state import Stage
 from memory.records import Records
 from memory.tables import Call
@@ -23,7 +24,6 @@ from prompts.library import PromptLibrary
 from tools.architecture import Architecture
 from tools.pruning.saliency import Saliency
 from tools.requests import Survey, TrialRequest
-from tools.settings import SpaceSettings
 from tools.spaces import PrunedLMSpace
 from tools.workers import Workers
 
@@ -58,7 +58,7 @@ class RunContext:
         """The search space of this run."""
         source = self.survey.architecture
         saliency = Saliency.load(self.survey.folder / SALIENCY_FILE)
-        return PrunedLMSpace(source, saliency, space_settings(self.config, source))
+        return make_space(self.config, source, saliency)
 
     def trial_request(self, design: Architecture) -> TrialRequest:
         """The request to grow `design`, its files kept under its evaluation key."""
@@ -142,10 +142,3 @@ def _answer_of(call: Call, question: Question) -> Answer:
         output_tokens=call.output_tokens,
         seconds=call.seconds,
     )
-
-
-def space_settings(config: SearchConfig, source: Architecture) -> SpaceSettings:
-    """The band of sizes and the steps of the widths for one source."""
-    largest = config.max_parameters or round(0.85 * source.parameters)
-    smallest = round(0.97 * largest) if config.min_parameters is None else config.min_parameters
-    return SpaceSettings(**config.space.model_dump(), max_parameters=largest, min_parameters=min(smallest, largest))

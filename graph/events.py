@@ -49,11 +49,12 @@ class SurveyEvent(Event):
     latency_ms: float
     compute: str
     budget: int
+    limits: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        words = " ".join([f"budget {self.budget:,} parameters ({self.compute})", *self.limits])
         return (
-            f"source: {self.parameters:,} parameters, loss {self.loss:.4f}, {self.latency_ms:.1f} ms per token; "
-            f"budget {self.budget:,} parameters ({self.compute})"
+            f"source: {self.parameters:,} parameters, loss {self.loss:.4f}, {self.latency_ms:.1f} ms per token; {words}"
         )
 
 
@@ -79,7 +80,10 @@ class ProposalEvent(Event):
 
 
 class EvaluationEvent(Event):
-    """A trial has its measurement; `best_loss` is the lowest so far."""
+    """A trial has its measurement; `best_loss` is the lowest so far of those within the limits.
+
+    `over_limit` says by how much this one is over a measured limit.
+    """
 
     kind: Literal["evaluation"] = "evaluation"
     trial: int
@@ -91,12 +95,14 @@ class EvaluationEvent(Event):
     cached: bool
     failure: str | None
     best_loss: float | None
+    over_limit: str | None = None
 
     def __str__(self) -> str:
         if self.failure is not None:
             return f"trial {self.trial} failed: {self.failure}"
         paid = "from cache" if self.cached else f"{self.seconds:.0f} s"
-        return f"trial {self.trial}: {self.parameters:,} parameters, loss {self.loss:.4f} ({paid})"
+        over = "" if self.over_limit is None else f", over the limit: {self.over_limit}"
+        return f"trial {self.trial}: {self.parameters:,} parameters, loss {self.loss:.4f}{over} ({paid})"
 
 
 class BudgetEvent(Event):

@@ -1,7 +1,10 @@
 """A picture of a search: the best design's layers against the source's, and every trial's loss against its size."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from graph.front_picture import draw_front
+from memory.objectives import Objective
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.measurement import Measurement
@@ -10,15 +13,24 @@ _COLOURS = {"greedy": "#c2410c", "self_evolution": "#15803d", "knowledge_distill
 
 
 def draw_search(
-    source: Architecture, source_measurement: Measurement, trials: list[TrialView], best: int, path: Path
+    source: Architecture,
+    source_measurement: Measurement,
+    trials: list[TrialView],
+    best: int,
+    path: Path,
+    objectives: Sequence[Objective] = (),
 ) -> None:
-    """Write a PNG (or SVG, by the suffix of `path`): left the layers, right the trials in order."""
+    """Write a PNG (or SVG, by the suffix of `path`): left the layers, then the trials in order.
+
+    With `objectives` the Pareto front over them comes right of both.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels = 3 if objectives else 2
+    figure = Figure(figsize=(5.5 * panels, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
-    shapes, losses = figure.subplots(1, 2)
+    shapes, losses, *fronts = figure.subplots(1, panels)
     winner = next(trial for trial in trials if trial.number == best)
     layers = range(len(source.layers))
     shapes.bar(layers, [layer.intermediate_size for layer in source.layers], color="#e5e7eb", label="source, FFN width")
@@ -42,9 +54,12 @@ def draw_search(
     )
     shapes.set_title(title)
     for stage, colour in _COLOURS.items():
-        points = [(trial.number, trial.loss) for trial in trials if trial.stage == stage and trial.loss is not None]
+        points = [(trial.number, trial.loss) for trial in trials if trial.stage == stage and trial.acceptable]
         if points:
             losses.scatter(*zip(*points, strict=True), color=colour, label=stage.replace("_", " "), zorder=3)
+    over = [(trial.number, trial.loss) for trial in trials if trial.succeeded and not trial.acceptable]
+    if over:
+        losses.scatter(*zip(*over, strict=True), color="#b91c1c", marker="x", label="over the limit", zorder=3)
     if source_measurement.loss is not None:
         losses.axhline(source_measurement.loss, color="#6b7280", linestyle="--", label="source, untrained")
     losses.set_xlabel("trial")
@@ -53,4 +68,6 @@ def draw_search(
     losses.set_title("trials")
     losses.grid(alpha=0.3)
     losses.legend(fontsize="small")
+    for panel in fronts:
+        draw_front(panel, trials, objectives)
     figure.savefig(path, dpi=150)

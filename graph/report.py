@@ -9,7 +9,10 @@ from tools.requests import Survey
 
 
 class ResultRow(BaseModel):
-    """One row: `loss` in nats per token on the validation blocks, `latency_ms` per decoded token."""
+    """One row: `loss` in nats per token on the validation blocks, `latency_ms` per decoded token.
+
+    `over_limit` says which measured limit of the run it breaks, and by how much.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,6 +23,7 @@ class ResultRow(BaseModel):
     perplexity: float | None
     latency_ms: float | None
     design: str
+    over_limit: str | None = None
 
 
 def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
@@ -29,7 +33,9 @@ def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
     for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", best(trials, 1))]:
         for entry in trial:
             if entry.measurement is not None:
-                rows.append(_row(name, entry.number, entry.measurement, entry.architecture.describe()))
+                row = _row(name, entry.number, entry.measurement, entry.architecture.describe())
+                over = None if entry.over_limit is None else str(entry.over_limit)
+                rows.append(row.model_copy(update={"over_limit": over}))
     return rows
 
 

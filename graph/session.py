@@ -5,7 +5,7 @@ import contextlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
-from memory.retrieval import best
+from memory.retrieval import best, nearest_to_limit
 from memory.tables import Call, Proposal, Run
 from memory.views import TrialView
 from tools.errors import InputError
@@ -134,35 +135,41 @@ class SearchSession:
         """Every call of a chat model."""
         return self._records.calls(self.run_id)
 
-    def draw(self, picture: Path) -> None:
-        """Draw the best design and all trials into a PNG or SVG file. Raises InputError where there is no trial yet."""
+    def draw(self, picture: Path, objectives: Sequence[str] = ()) -> None:
+        """Draw the best design and all trials into a PNG or SVG file, and the Pareto front over `objectives` if any.
+
+        Raises InputError where there is no trial yet, and as `pareto` does.
+        """
         from graph.picture import draw_search
         from tools.requests import Survey
 
-        winner = self.best()
+        winner, chosen = self.best(), read_objectives(objectives) if objectives else ()
         survey = Survey.model_validate_json(self.folder.survey.read_text())
         try:
-            draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture)
+            draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture, chosen)
         except (OSError, ValueError) as error:
             raise InputError(f"Cannot draw into {picture}: {error}.") from error
 
     def best(self) -> TrialView:
-        """The trial of lowest validation loss. Raises InputError where none has one yet."""
-        leaders = best(self.trials(), 1)
+        """The trial of lowest validation loss within the limits. Raises InputError where there is none yet."""
+        trials = self.trials()
+        leaders = best(trials, 1)
+        if not leaders and (nearest := nearest_to_limit(trials, 1)):
+            raise InputError(
+                f"Run {self.run_id} has no trial within its limits: the nearest, trial {nearest[0].number}, takes "
+                f"{nearest[0].over_limit}; name a trial to take it all the same."
+            )
         if not leaders:
             raise InputError(f"Run {self.run_id} has no measured design yet; `penjing resume {self.run_id}` goes on.")
         return leaders[0]
 
-    def pareto(self) -> list[TrialView]:
-        """Trials that no other one beats in both parameters and loss, smallest first."""
-        front: list[TrialView] = []
-        for trial in sorted(
-            (trial for trial in self.trials() if trial.loss is not None),
-            key=lambda trial: (trial.architecture.parameters, trial.loss, trial.number),
-        ):
-            if not front or (trial.loss or 0.0) < (front[-1].loss or 0.0):
-                front.append(trial)
-        return front
+    def pareto(self, *objectives: str) -> list[TrialView]:
+        """Trials within the limits that no other one beats in two or three objectives, best in the first one first.
+
+        Objectives are parameters (with loss the default), loss, latency_ms, memory_mb and file_mb. Equal trials stand
+        together. Raises InputError for other objectives or another number of them.
+        """
+        return front(self.trials(), read_objectives(objectives or DEFAULT_OBJECTIVES))
 
     def export(
         self,

@@ -33,20 +33,32 @@ class RetrievedLesson:
 
 
 def best(trials: Iterable[TrialView], k: int) -> list[TrialView]:
-    """The `k` trials of lowest loss, lowest first, among those that succeeded; equal losses in order of number."""
-    return sorted((trial for trial in trials if trial.succeeded), key=_rank)[:k]
+    """The `k` trials of lowest loss, lowest first, among those that succeeded within the limits of their run.
+
+    Equal losses are in order of number.
+    """
+    return sorted((trial for trial in trials if trial.acceptable), key=_rank)[:k]
+
+
+def nearest_to_limit(trials: Iterable[TrialView], k: int) -> list[TrialView]:
+    """The `k` trials that are over their run's limit by the least, the nearest first."""
+    over = [(trial.over_limit.by, trial.number, trial) for trial in trials if trial.succeeded and trial.over_limit]
+    return [trial for _, _, trial in sorted(over, key=lambda entry: entry[:2])[:k]]
 
 
 def sample_best(trials: Iterable[TrialView], k: int, size: int, seed: int) -> list[TrialView]:
     """`size` designs drawn at random from the `k` best, lowest loss first (SEKI, arXiv 2502.20422: xi of the top k).
 
     The draw depends on the seed alone. A design that several trials had counts once: repetition is no pattern.
+    While none is within the limits of the run, the draw is from those nearest to them.
     """
     distinct: dict[str, TrialView] = {}
-    for trial in best(trials, k=10**9):
+    seen = list(trials)
+    for trial in best(seen, k=10**9) or nearest_to_limit(seen, k=10**9):
         distinct.setdefault(trial.architecture.hash, trial)
     top = list(distinct.values())[:k]
-    return sorted(random.Random(seed).sample(top, min(size, len(top))), key=_rank)  # noqa: S311
+    drawn = random.Random(seed).sample(range(len(top)), min(size, len(top)))  # noqa: S311
+    return [top[place] for place in sorted(drawn)]
 
 
 def nearest_designs(

@@ -11,6 +11,7 @@ from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.measurement import Measurement
+from tools.settings import GoalSettings
 
 
 class TrialRecords(Database):
@@ -95,7 +96,7 @@ class TrialRecords(Database):
 
         Parents are numbers in the trial's own run (`run_id`). Losses compare only at one fidelity.
         """
-        query = _joined().join(Run, col(Run.id) == col(Trial.run_id)).where(col(Trial.evaluation_id).is_not(None))
+        query = _joined().where(col(Trial.evaluation_id).is_not(None))
         if source is not None:
             query = query.where(Run.source == source)
         if corpus is not None:
@@ -117,20 +118,34 @@ class TrialRecords(Database):
             return session.exec(select(Evaluation).where(Evaluation.key == evaluation.key)).one()
 
 
-def _joined() -> "Select[Trial, Proposal, Evaluation]":
-    """Trials, each with its proposal and, where it has one, its evaluation."""
+def _joined() -> "Select[Trial, Proposal, Evaluation, Run]":
+    """Trials, each with its proposal, its evaluation where it has one, and its run."""
     return (
-        select(Trial, Proposal, Evaluation)
+        select(Trial, Proposal, Evaluation, Run)
         .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
+        .join(Run, col(Run.id) == col(Trial.run_id))
         .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
     )
 
 
-def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
-    return [_view(trial, proposal, evaluation) for trial, proposal, evaluation in session.exec(query)]
+def _views(session: Session, query: "Select[Trial, Proposal, Evaluation, Run]") -> list[TrialView]:
+    goals: dict[str, GoalSettings] = {}
+    views = []
+    for trial, proposal, evaluation, run in session.exec(query):
+        if run.id not in goals:
+            goals[run.id] = _goal(run)
+        views.append(_view(trial, proposal, evaluation, goals[run.id]))
+    return views
 
 
-def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None) -> TrialView:
+def _goal(run: Run) -> GoalSettings:
+    """What the run is after, as its settings say it; a run of before there was a setting has its default."""
+    return GoalSettings.model_validate(
+        {name: run.config[name] for name in GoalSettings.model_fields.keys() & run.config}
+    )
+
+
+def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None, goal: GoalSettings) -> TrialView:
     return TrialView(
         trial_id=trial.id,
         run_id=trial.run_id,
@@ -149,4 +164,5 @@ def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None) -> Tr
         proposal_id=trial.proposal_id,
         evaluation_key=evaluation.key if evaluation else None,
         created_at=trial.created_at,
+        goal=goal,
     )

@@ -5,11 +5,16 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from tools.architecture import Architecture
+from tools.costs import Excess, file_mb, latency_excess, memory_mb
 from tools.measurement import Measurement
+from tools.settings import GoalSettings
 
 
 class TrialView(BaseModel):
-    """One design of a run with its origin and its figures; `measurement` is None until it is evaluated."""
+    """One design of a run with its origin and its figures; `measurement` is None until it is evaluated.
+
+    `goal` is what its run is after. The same evaluation may be within the limits of one run and over those of another.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,6 +35,7 @@ class TrialView(BaseModel):
     proposal_id: int
     evaluation_key: str | None
     created_at: datetime
+    goal: GoalSettings = GoalSettings()
 
     @property
     def name(self) -> str:
@@ -45,3 +51,23 @@ class TrialView(BaseModel):
     def succeeded(self) -> bool:
         """Whether it was evaluated and has a loss."""
         return self.measurement is not None and self.measurement.succeeded
+
+    @property
+    def over_limit(self) -> Excess | None:
+        """The measured limit of its run that it breaks."""
+        return latency_excess(self.measurement.latency_ms if self.measurement else None, self.goal)
+
+    @property
+    def acceptable(self) -> bool:
+        """Whether it succeeded within the limits of its run, so that it may be the best."""
+        return self.succeeded and self.over_limit is None
+
+    @property
+    def file_mb(self) -> float:
+        """Size of its weights in the run's file format, in 10^6 bytes."""
+        return file_mb(self.architecture, self.goal.file_format)
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory of these weights and of the run's key/value cache, in 10^6 bytes."""
+        return memory_mb(self.architecture, self.goal.file_format, self.goal.memory_context)

@@ -107,21 +107,38 @@ def show(
     picture: Annotated[
         Path | None, typer.Option(help="Also draw the best design and all trials into this PNG or SVG file.")
     ] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B[,C]",
+            help="Show the trials that no other one beats in all of these: two or three of parameters, loss, "
+            "latency_ms, memory_mb, file_mb. A picture shows the front too, the third one as colour.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show one run: its result, its trials, and what became of the agents' proposals."""
+    """Show one run: its result, its trials, and what became of the agents' proposals.
+
+    [bold]Example[/bold]: penjing show latest --pareto loss,latency_ms --picture front.png
+    """
     with reported_errors(as_json, debug):
+        from memory.objectives import read_objectives
         from penjing.documents import show_document
 
+        objectives = () if pareto is None else read_objectives([name.strip() for name in pareto.split(",")])
         session = _session(run)
         if picture is not None:
-            session.draw(picture)
-        document = show_document(session)
+            session.draw(picture, objectives)
+        document = show_document(session, objectives)
         if as_json:
             print(json.dumps(document))
         else:
             _print_run(session, document)
+            if objectives:
+                from penjing.tables import front_table
+
+                _stdout().print(front_table(session.pareto(*objectives), objectives))
 
 
 @app.command()

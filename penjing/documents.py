@@ -1,11 +1,14 @@
 """What the commands print with --json: plain documents made from records and settings."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from graph.folder import Home
+from memory.objectives import DEFAULT_OBJECTIVES, read_objectives
+from memory.retrieval import best
 from memory.tables import Run
 from memory.views import TrialView
 from penjing.tables import ledger
@@ -23,7 +26,7 @@ def status_of(run: Run, home: Path) -> str:
 
 def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any]:
     """One run in a list of runs."""
-    losses = [trial.loss for trial in trials if trial.loss is not None]
+    leaders = best(trials, 1)
     return {
         "run": run.id,
         "name": run.name,
@@ -32,20 +35,22 @@ def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any
         "source": run.source,
         "corpus": run.corpus,
         "trials": len(trials),
-        "best_loss": min(losses, default=None),
+        "best_loss": leaders[0].loss if leaders else None,
         "created_at": run.created_at.isoformat(),
     }
 
 
-def show_document(session: "SearchSession") -> dict[str, Any]:
-    """Everything about one run."""
+def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything about one run; its Pareto front is over `objectives`, by default parameters and loss."""
+    chosen = read_objectives(objectives or DEFAULT_OBJECTIVES)
     trials, run, calls = session.trials(), session.record, session.calls()
     return {
         **run_document(run, trials, session.config.home),
         "config": run.config,
         "result": run.result,
         "trials": [trial_document(trial) for trial in trials],
-        "pareto": [trial.number for trial in session.pareto()],
+        "pareto": [trial.number for trial in session.pareto(*chosen)],
+        "pareto_objectives": list(chosen),
         "proposals": ledger(session.proposals()),
         "tokens": {
             "input": sum(call.input_tokens for call in calls),
@@ -56,11 +61,14 @@ def show_document(session: "SearchSession") -> dict[str, Any]:
 
 def trial_document(trial: TrialView) -> dict[str, Any]:
     """One trial with its lineage and measurement."""
-    document = trial.model_dump(mode="json", exclude={"architecture", "trial_id", "proposal_id"})
+    document = trial.model_dump(mode="json", exclude={"architecture", "trial_id", "proposal_id", "goal"})
     return {
         **document,
         "design": trial.architecture.describe(),
         "parameters": trial.architecture.parameters,
+        "file_mb": trial.file_mb,
+        "memory_mb": trial.memory_mb,
+        "over_limit": None if trial.over_limit is None else trial.over_limit.model_dump(mode="json"),
         "architecture": trial.architecture.model_dump(mode="json"),
     }
 

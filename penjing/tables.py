@@ -1,14 +1,17 @@
 """Runs, trials and results as tables for people."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from memory.objectives import Objective, figure
 from memory.tables import Proposal
 from memory.views import TrialView
 
+_DIGITS: dict[Objective, int] = {"parameters": 0, "loss": 4, "latency_ms": 2, "memory_mb": 1, "file_mb": 1}
 _STAGES = {"greedy": "greedy", "self_evolution": "evolution", "knowledge_distillation": "distillation"}
 
 
@@ -20,7 +23,8 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         name = row["name"] if row["trial"] is None else f"{row['name']}, trial {row['trial']}"
-        figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), _number(row["latency_ms"], 1))
+        over = " over" if row.get("over_limit") else ""
+        figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), _number(row["latency_ms"], 1) + over)
         table.add_row(name, f"{row['parameters']:,}", *figures)
     return table
 
@@ -44,8 +48,20 @@ def trial_table(trials: list[TrialView]) -> Table:
             "-" if trial.forecast is None else f"{trial.forecast:.2g}",
             _number(found.loss_before_training if found else None, 4),
             loss,
-            _number(found.latency_ms if found else None, 1),
+            _number(found.latency_ms if found else None, 1) + (" over" if trial.over_limit else ""),
         )
+    return table
+
+
+def front_table(trials: list[TrialView], objectives: Sequence[Objective]) -> Table:
+    """The Pareto front, one line for each trial on it."""
+    table = _table(f"Pareto front over {', '.join(objectives)}")
+    table.add_column("trial")
+    for name in objectives:
+        table.add_column(name, justify="right")
+    for trial in trials:
+        figures = [_number(figure(trial, name), _DIGITS[name]) for name in objectives]
+        table.add_row(str(trial.number), *figures)
     return table
 
 
@@ -76,6 +92,8 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     greedy, best = named.get("saliency-greedy design"), named["best of the search"]
     if greedy is None or greedy["loss"] is None:
         return "The saliency-greedy design could not be grown, so there is no baseline."
+    if greedy.get("over_limit"):
+        return f"The saliency-greedy design is over the limit ({greedy['over_limit']}), so there is no baseline."
     if best["trial"] == greedy["trial"]:
         return "The agents' designs did not beat the saliency-greedy design."
     return f"Best against saliency-greedy design: loss {best['loss'] - greedy['loss']:+.4f} (one seed, same tokens)."

@@ -9,6 +9,24 @@ SaliencyName = Literal["first", "second", "mixed", "token", "magnitude", "activa
 micro-batch. token: second with each token's own gate. For comparison: magnitude (squared weights), activation (weights
 times input norms, Wanda), random."""
 
+FileFormat = Literal[
+    "f32",
+    "bf16",
+    "f16",
+    "q8_0",
+    "q6_k",
+    "q5_k_m",
+    "q5_k_s",
+    "q5_0",
+    "q4_k_m",
+    "q4_k_s",
+    "q4_1",
+    "iq4_nl",
+    "q4_0",
+    "q3_k_m",
+]
+"""GGUF files by the type of most of their weights: the mixes of `tools.export.quantisation`."""
+
 
 class DataSettings(BaseModel):
     """How text becomes blocks of tokens."""
@@ -90,8 +108,31 @@ class WidthSettings(BaseModel):
     )
 
 
-class SpaceSettings(WidthSettings):
-    """What may vary: the band of sizes, and the steps of the widths."""
+class GoalSettings(BaseModel):
+    """What a search is after: what a design may cost beside its parameters. MB are 10^6 bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_latency_ms: float | None = Field(
+        None,
+        gt=0,
+        description="slowest allowed decoding, in ms per token as measured here; designs above it are kept but "
+        "never best. Only with this limit do agents see measured times, and answers differ as these do from run to run",
+    )
+    max_memory_mb: float | None = Field(
+        None,
+        gt=0,
+        description="largest memory at inference: weights as file_format + KV cache of memory_context tokens",
+    )
+    max_file_mb: float | None = Field(
+        None, gt=0, description="largest tensors of the gguf file of file_format; its header and tokenizer come on top"
+    )
+    file_format: FileFormat = Field("f16", description="gguf file that max_file_mb and max_memory_mb mean")
+    memory_context: int = Field(2048, ge=0, description="tokens in the f16 KV cache that max_memory_mb counts")
+
+
+class SpaceSettings(WidthSettings, GoalSettings):
+    """What may vary and what it may cost: the steps of the widths, the band of sizes, the limits."""
 
     max_parameters: int = Field(ge=1)
     min_parameters: int = Field(0, ge=0)

@@ -5,7 +5,7 @@ from langgraph.runtime import Runtime
 from graph.context import SearchContext
 from graph.events import BudgetEvent, StageEvent
 from graph.state import SearchState, Stage
-from memory.retrieval import best
+from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
 
 
@@ -47,7 +47,10 @@ def _stage(context: SearchContext, trials_done: int) -> Stage:
 
 
 def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, TrialView]) -> int | None:
-    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution."""
+    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution.
+
+    By `not_worse` a child over a limit is never accepted, and one within the limits replaces a parent over them.
+    """
     current = state.get("parent")
     for number in state.get("waiting", []):
         child = trials.get(number)
@@ -56,11 +59,16 @@ def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, T
         if current is None:
             current = number
         elif child.stage == "self_evolution":
-            parent_loss = trials[current].loss
-            better = parent_loss is None or child.loss <= parent_loss
-            current = number if better or context.config.accept == "always" else current
+            accepted = context.config.accept == "always" or _not_worse(child, trials[current])
+            current = number if accepted else current
     if current is None:
         # Trial 0 failed: any design that was grown can be the first parent.
-        leaders = best(trials.values(), 1)
+        leaders = best(trials.values(), 1) or nearest_to_limit(trials.values(), 1)
         current = leaders[0].number if leaders else None
     return current
+
+
+def _not_worse(child: TrialView, parent: TrialView) -> bool:
+    if child.loss is None or not child.acceptable:
+        return False
+    return parent.loss is None or not parent.acceptable or child.loss <= parent.loss

@@ -10,14 +10,17 @@ from graph.events import FinishedEvent, StageEvent
 from graph.report import result_table
 from graph.state import SearchState
 from graph.weights import export_trial
-from memory.retrieval import best
+from memory.retrieval import best, nearest_to_limit
+from memory.views import TrialView
 from tools.errors import InputError
 
 
 async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
-    """Raises InputError where no design was grown at all."""
+    """Raises InputError where no design was grown at all, or none within the limits."""
     context = runtime.context
     leaders = best(context.finished_trials(), 1)
+    if not leaders and (nearest := nearest_to_limit(context.finished_trials(), 1)):
+        raise InputError(_all_over(nearest[0]))
     if not leaders:
         failed = context.finished_trials()
         reason = failed[0].measurement.failure if failed and failed[0].measurement else None
@@ -51,6 +54,14 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
         )
     )
     return {}
+
+
+def _all_over(nearest: TrialView) -> str:
+    return (
+        f"No trial is within the limits: the nearest, trial {nearest.number}, takes {nearest.over_limit}. Start a "
+        f"search with a higher limit (what was measured is not paid for again) or with lower sizes; "
+        f"`penjing export {nearest.run_id} {nearest.number} DIR` takes that one all the same."
+    )
 
 
 def _draw(context: SearchContext, number: int) -> None:

@@ -1,5 +1,8 @@
 """propose: ask whoever's stage it is for designs, or again for those that the checker sent back."""
 
+from dataclasses import replace
+from typing import TypeVar
+
 from langgraph.runtime import Runtime
 
 from agents.proposers import Proposed, Rejection, Situation
@@ -9,6 +12,8 @@ from graph.state import SearchState, Stage
 from memory.retrieval import RetrievedDesign, RetrievedLesson, nearest_designs, related_lessons
 from memory.tables import Proposal
 from memory.views import TrialView
+
+Note = TypeVar("Note", RetrievedDesign, RetrievedLesson)
 
 _WORDS = {
     "greedy": "cutting by saliency",
@@ -78,6 +83,7 @@ def _situation(context: SearchContext, state: SearchState, turn: int, rejection:
             nearest_designs(context.vectors, parent.architecture, context.survey.architecture, recall, where)
         )
         lessons = tuple(related_lessons(context.vectors, _topic(parent), recall, where))
+        nearby, lessons = _with_excess(nearby, trials), _with_excess(lessons, trials)
     return Situation(
         turn=turn,
         space=context.space,
@@ -88,6 +94,21 @@ def _situation(context: SearchContext, state: SearchState, turn: int, rejection:
         lessons=lessons,
         rejection=rejection,
     )
+
+
+def _with_excess(notes: tuple[Note, ...], trials: dict[int, TrialView]) -> tuple[Note, ...]:
+    """The notes, those of this run's trials with the measured limits that these broke.
+
+    The vector store does not say it: other runs, which read it too, have other limits.
+    """
+    over = {trial.name: trial.over_limit for trial in trials.values() if trial.over_limit is not None}
+
+    def said(note: Note) -> Note:
+        # The id of a design is RUN/NUMBER, that of a lesson RUN/NUMBER/LINE.
+        excess = over.get("/".join(note.id.split("/")[:2]))
+        return note if excess is None else replace(note, outcome=f"{note.outcome}, over the limit: {excess}")
+
+    return tuple(said(note) for note in notes)
 
 
 def _topic(parent: TrialView) -> str:

@@ -5,6 +5,7 @@ from langgraph.runtime import Runtime
 from graph.context import SearchContext
 from graph.events import ProgressEvent, StageEvent, SurveyEvent
 from graph.state import SearchState
+from tools.costs import limits_in_words
 from tools.requests import Progress, SurveyRequest
 
 
@@ -24,7 +25,8 @@ async def survey(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
             loss=found.measurement.loss or 0.0,
             latency_ms=found.measurement.latency_ms or 0.0,
             compute=found.compute,
-            budget=space.settings.max_parameters,
+            budget=space.most_parameters,
+            limits=tuple(limits_in_words(found.architecture, space.settings)),
         )
     )
     return {"turn": 0, "stage": "greedy", "parent": None, "barren": 0, "stop": ""}

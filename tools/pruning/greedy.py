@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tools.architecture import Architecture, LayerShape
+from tools.costs import Excess, file_excess, file_mb, memory_excess
 from tools.errors import InputError
 from tools.pruning.groups import (
     PRUNING_TYPES,
@@ -43,6 +44,7 @@ class _Step:
     shapes: tuple[LayerShape, ...]
     saliency: float
     parameters: int
+    kv_cache_bytes_per_token: int = 0
 
     @property
     def saliency_per_parameter(self) -> float:
@@ -58,8 +60,8 @@ class _Step:
 _Place = tuple[PruningType, tuple[int, ...]]
 """What a step changes: one type, in these layers."""
 _Steps = dict[_Place, _Step | None]
-_LayerStep = tuple[LayerShape, float, int]
-"""One layer's part of a step: its new shape, saliency and parameters."""
+_LayerStep = tuple[LayerShape, float, int, int]
+"""One layer's part of a step: its new shape, saliency, parameters, and KV-cache bytes for each token."""
 
 
 class SaliencyDesigner:
@@ -90,7 +92,7 @@ class SaliencyDesigner:
         self._places = [place for place in places if place[0] in types]
 
     def greedy(self) -> Architecture:
-        """EfficientLLM's design: the source shrunk to the budget. Raises InputError where the budget cannot be met."""
+        """EfficientLLM's design: the source shrunk to the budget. Raises InputError where a limit cannot be met."""
         return self.fit(self._source)
 
     def forecast(self, design: Architecture) -> float:
@@ -113,25 +115,34 @@ class SaliencyDesigner:
         return float(self._kv[layer][-1])
 
     def fit(self, design: Architecture) -> Architecture:
-        """`design` brought into the band of sizes: least salient steps cut, or most salient ones given back.
+        """`design` brought into the band of sizes and the other limits: least salient steps cut, or most salient ones
+        given back.
 
-        Where a single step is wider than the band, the result is the nearest one below `max_parameters`.
+        Where a single step is wider than the band, the result is the nearest one below `max_parameters`; also where
+        another limit ends the giving back early.
         """
         return self.grow(self.shrink(design))
 
     def shrink(self, design: Architecture) -> Architecture:
-        """Cut least salient steps until at most `max_parameters` are left."""
+        """Cut least salient steps until at most `max_parameters` are left and no other limit is broken.
+
+        Steps are ranked by saliency per parameter, and by saliency per byte of weights and KV cache once memory is the
+        one limit that is broken still.
+
+        Raises InputError where no legal design keeps the limits.
+        """
         size, steps = design.parameters, self._steps(design, -1)
-        while size > self._space.max_parameters:
-            step = _least(steps.values())
+        while True:
+            large = size > self._space.max_parameters
+            file = None if large else file_excess(design, self._space)
+            memory = None if large or file else memory_excess(design, self._space)
+            if not (large or file or memory):
+                return design
+            step = _least(steps.values()) if memory is None else self._least_for_memory(steps.values())
             if step is None:
-                raise InputError(
-                    f"The smallest legal design has {size:,} parameters, more than the budget of "
-                    f"{self._space.max_parameters:,}: raise max_parameters or take a smaller source."
-                )
+                raise InputError(_unreachable(size, self._space, file or memory))
             design, size = step.applied_to(design), size - step.parameters
             self._refresh(steps, step, design, -1)
-        return design
 
     def grow(self, design: Architecture) -> Architecture:
         """Give back most salient steps while they fit, until at least `min_parameters` are there."""
@@ -139,9 +150,10 @@ class SaliencyDesigner:
         while size < self._space.min_parameters:
             room = self._space.max_parameters - size
             fitting = [step for step in steps.values() if step is not None and step.parameters <= room]
-            if not fitting:
+            fitting.sort(key=lambda step: step.saliency_per_parameter, reverse=True)
+            step = next((step for step in fitting if self._within(step.applied_to(design))), None)
+            if step is None:
                 return design
-            step = max(fitting, key=lambda step: step.saliency_per_parameter)
             design, size = step.applied_to(design), size + step.parameters
             self._refresh(steps, step, design, +1)
         return design
@@ -171,6 +183,22 @@ class SaliencyDesigner:
             )
         return step.applied_to(design)
 
+    def _within(self, design: Architecture) -> bool:
+        """Whether the design keeps the limits on its file and its memory."""
+        return file_excess(design, self._space) is None and memory_excess(design, self._space) is None
+
+    def _least_for_memory(self, steps: Iterable[_Step | None]) -> _Step | None:
+        """The step of least saliency per byte of memory that it frees."""
+        # The source's mean: what a single step frees in a quantised file may be nothing, or less.
+        weight = 1e6 * file_mb(self._source, self._space.file_format) / self._source.parameters
+        context = self._space.memory_context
+        found = (step for step in steps if step is not None)
+        return min(
+            found,
+            key=lambda step: step.saliency / (weight * step.parameters + context * step.kv_cache_bytes_per_token),
+            default=None,
+        )
+
     def _steps(self, design: Architecture, direction: Direction) -> _Steps:
         """Every neighbour that is one step smaller (-1) or larger (+1); None where there is none."""
         return {place: self._step(design, place, direction) for place in self._places}
@@ -191,8 +219,8 @@ class SaliencyDesigner:
         found = [part for part in parts if part is not None]
         if len(found) < len(parts):
             return None
-        shapes, saliencies, sizes = zip(*found, strict=True)
-        return _Step(name, layers, design.hidden_size, shapes, sum(saliencies), sum(sizes))
+        shapes, saliencies, sizes, caches = zip(*found, strict=True)
+        return _Step(name, layers, design.hidden_size, shapes, sum(saliencies), sum(sizes), sum(caches))
 
     def _stem_step(self, design: Architecture, direction: Direction) -> _Step | None:
         now, largest = design.hidden_size, self._source.hidden_size
@@ -210,7 +238,7 @@ class SaliencyDesigner:
             return None
         saliency = abs(float(self._ffn[layer][new] - self._ffn[layer][now]))
         narrowed = shape.model_copy(update={"intermediate_size": new})
-        return narrowed, saliency, abs(new - now) * ffn_channel_cost(design).parameters
+        return narrowed, saliency, abs(new - now) * ffn_channel_cost(design).parameters, 0
 
     def _attention_step(self, design: Architecture, layer: int, direction: Direction) -> _LayerStep | None:
         shape, largest = design.layers[layer], self._source.layers[layer]
@@ -225,7 +253,7 @@ class SaliencyDesigner:
                 return None
             new, cost = with_query_heads_per_group(shape, per_group), query_head_cost(design, layer)
         saliency = abs(self._attention_saliency(layer, new) - self._attention_saliency(layer, shape))
-        return new, saliency, cost.parameters
+        return new, saliency, cost.parameters, cost.kv_cache_bytes_per_token
 
     def _attention_saliency(self, layer: int, shape: LayerShape) -> float:
         """Summed saliency of what `shape` keeps of the attention of one layer."""
@@ -258,6 +286,16 @@ def wider(width: int, multiple: int, largest: int) -> int | None:
 
 def _neighbour(width: int, multiple: int, largest: int, direction: Direction) -> int | None:
     return narrower(width, multiple) if direction < 0 else wider(width, multiple, largest)
+
+
+def _unreachable(size: int, space: SpaceSettings, excess: Excess | None) -> str:
+    """That the smallest legal design, of `size` parameters, breaks a limit: the parameters' where no other is named."""
+    if excess is None:
+        return (
+            f"The smallest legal design has {size:,} parameters, more than the budget of "
+            f"{space.max_parameters:,}: raise max_parameters or take a smaller source."
+        )
+    return f"The smallest legal design takes {excess}: raise {excess.limit} or take a smaller source."
 
 
 def _least(steps: Iterable[_Step | None]) -> _Step | None:

@@ -8,6 +8,7 @@ moved to the nearest legal design, with a note for each change.
 import random
 
 from tools.architecture import Architecture, LayerShape
+from tools.costs import Excess, file_excess, memory_excess, most_parameters
 from tools.errors import InputError
 from tools.pruning.greedy import SaliencyDesigner, narrower, wider, with_kv_groups
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
@@ -17,7 +18,7 @@ from tools.spaces.draft import DesignDraft, SpanDraft
 
 
 class PrunedLMSpace:
-    """Designs inside `source` with at most `settings.max_parameters` and at least `settings.min_parameters`."""
+    """Designs inside `source` that keep the limits of `settings` and have at least `settings.min_parameters`."""
 
     def __init__(self, source: Architecture, saliency: Saliency, settings: SpaceSettings) -> None:
         if settings.max_parameters >= source.parameters:
@@ -27,6 +28,11 @@ class PrunedLMSpace:
             )
         self.source, self.settings = source, settings
         self.designer = SaliencyDesigner(source, saliency, settings)
+
+    @property
+    def most_parameters(self) -> int:
+        """No design within all limits has more parameters."""
+        return min(self.settings.max_parameters, most_parameters(self.source, self.settings))
 
     @property
     def hidden_sizes(self) -> list[int]:
@@ -45,6 +51,11 @@ class PrunedLMSpace:
     def largest_kv_heads(self) -> int:
         """Most KV heads that any layer of the source has."""
         return max(layer.num_key_value_heads for layer in self.source.layers)
+
+    def excesses(self, design: Architecture) -> list[Excess]:
+        """The limits beside the parameters that `design` breaks, as far as the design alone says it."""
+        found = (file_excess(design, self.settings), memory_excess(design, self.settings))
+        return [excess for excess in found if excess is not None]
 
     def problems(self, draft: DesignDraft, base: Architecture) -> list[str]:
         """What is illegal about `draft`, in sentences for its author; empty where it is legal."""
@@ -112,6 +123,7 @@ class PrunedLMSpace:
         if size > self.settings.max_parameters:
             excess = size - self.settings.max_parameters
             found.append(f"it has {size:,} parameters, {excess:,} above the limit; {prices}. Remove more.")
+        found += [f"it takes {excess}; {prices}. Remove more." for excess in self.excesses(design)]
         if size < self.settings.min_parameters:
             lack = self.settings.min_parameters - size
             found.append(f"it has {size:,} parameters, {lack:,} below the smallest size; {prices}. Keep more.")

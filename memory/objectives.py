@@ -1,0 +1,59 @@
+"""What trials are compared by: their figures by name, and the trials that no other one beats in some of them."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+from memory.pareto import pareto_front
+from memory.views import TrialView
+from tools.errors import InputError
+
+Objective = Literal["parameters", "loss", "latency_ms", "memory_mb", "file_mb"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+DEFAULT_OBJECTIVES: tuple[Objective, ...] = ("parameters", "loss")
+
+
+def read_objectives(names: Sequence[str]) -> tuple[Objective, ...]:
+    """Two or three different objectives. Raises InputError for anything else, with the nearest name."""
+    for name in names:
+        if name not in OBJECTIVES:
+            near = difflib.get_close_matches(name, OBJECTIVES, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? The" if near else "the"
+            raise InputError(f"There is no objective {name!r}; {hint} objectives are: {', '.join(OBJECTIVES)}.")
+    found = tuple(name for name in OBJECTIVES if name in names)
+    if len(found) != len(names) or len(found) not in (2, 3):
+        raise InputError(
+            f"A Pareto front is over two or three different objectives, like loss,latency_ms; not over "
+            f"{','.join(names) or 'none'}."
+        )
+    return tuple(name for name in names if name in found)
+
+
+def figure(trial: TrialView, objective: Objective) -> float | None:
+    """The trial's figure of that name; None where it was not measured."""
+    measured = trial.measurement
+    match objective:
+        case "parameters":
+            return float(trial.architecture.parameters)
+        case "loss":
+            return trial.loss
+        case "latency_ms":
+            return None if measured is None else measured.latency_ms
+        case "memory_mb":
+            return trial.memory_mb
+        case "file_mb":
+            return trial.file_mb
+
+
+def front(trials: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
+    """The trials within their run's limits that no other such one beats, in the order of the first objective.
+
+    Trials that lack one of the figures, and those that are over a limit, take no part. Equal ones stand together.
+    """
+    candidates = []
+    for trial in trials:
+        figures = [figure(trial, objective) for objective in objectives]
+        if trial.acceptable and None not in figures:
+            candidates.append((trial, [value for value in figures if value is not None]))
+    kept = [candidates[index] for index in pareto_front([vector for _, vector in candidates])]
+    return [trial for trial, _ in sorted(kept, key=lambda entry: (entry[1], entry[0].number))]
