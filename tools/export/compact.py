@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, Pre
 
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
+from tools.export.compact_config import plain_config
 from tools.families import tensor_shapes
 from tools.quiet import quiet_transformers
 from tools.staging import staged_directory
@@ -49,7 +51,7 @@ def load_compact(source_path: Path, directory: Path) -> PreTrainedModel:
             eps = float((file.metadata() or {})["rms_norm_eps"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"There is no whole compact model in {directory}; evaluate the design again.") from error
-    config = AutoConfig.from_pretrained(str(source_path), local_files_only=True)
+    config = _config_of(source_path)
     config.rms_norm_eps = eps
     return model_from_tensors(config, architecture, tensors)
 
@@ -106,6 +108,14 @@ def write_tensors(path: Path, tensors: Tensors, eps: float) -> None:
         number = int(code.group(1)) if code else errno.EIO
         raise OSError(number, os.strerror(number), str(path)) from error
     path.chmod(mode)
+
+
+def _config_of(source_path: Path) -> PreTrainedConfig:
+    """The config of the family in `source_path`, which may be a compact export itself."""
+    values = json.loads((source_path / "config.json").read_text(encoding="utf-8"))
+    if "per_layer_config" in values:
+        return plain_config(values)
+    return cast(PreTrainedConfig, AutoConfig.from_pretrained(str(source_path), local_files_only=True))
 
 
 def _check_shapes(found: dict[str, tuple[int, ...]], architecture: Architecture) -> None:

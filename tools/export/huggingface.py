@@ -1,7 +1,6 @@
 """Exports a cut model as a directory that stock transformers classes open, without any code of ours."""
 
-import json
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tools.architecture import Architecture
-from tools.errors import InputError
 from tools.export.compact import Tensors, design_tensors, rms_norm_eps, write_tensors
+from tools.export.config_file import config_values, write_config
+from tools.export.directories import copy_text_files, may_be_replaced, require_apart
 from tools.export.padded_shapes import needs_dividing_heads, padded_architecture
 from tools.export.padding import padded_tensor
 from tools.export.report import ExportReport
@@ -27,20 +27,6 @@ _CLASS_NAMES = {
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
 }
-# What belongs to the text side of a model and does not change when weights are cut.
-_COPIED = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
-_NOT_CONFIG = ("_name_or_path", "_model_name_or_path", "quantization_config", "transformers_version", "architectures")
 _LLAMA_ONLY = ("attention_bias", "mlp_bias", "pretraining_tp")
 
 
@@ -51,67 +37,57 @@ def export_huggingface(
     destination: Path,
     overwrite: bool = False,
     dtype: torch.dtype = torch.float32,
+    finish: Callable[[Path, ExportReport], None] | None = None,
 ) -> ExportReport:
     """Write the live, cut `model` of `architecture` to `destination`, with the tokenizer in `source_path`.
 
     Equal layers go into the stock class of the model's family, or where Llama's refuses a hidden size that is no
     multiple of the query heads, into MistralForCausalLM without a window, which computes the same. Layers that differ
     are padded with zeros to the widest, which leaves the logits as they are. `bytes` in the report is the size of the
-    weights' file. The directory appears whole or not at all. Raises InputError where the directory exists (unless
-    `overwrite`), is the source itself, holds other things than a model, or cannot be written; ValueError where the
-    model is not of that architecture.
+    weights' file. The directory appears whole or not at all; `finish` gets it before, and the report, to add files.
+    Raises InputError where the directory exists (unless `overwrite`), is the source itself, holds other things than a
+    model, or cannot be written; ValueError where the model is not of that architecture.
     """
-    if destination.exists() and destination.resolve() == source_path.resolve():
-        raise InputError(f"{destination} holds the source model itself; choose another directory.")
+    require_apart(destination, source_path)
     written = padded_architecture(architecture)
     tensors = _padded(design_tensors(model, architecture), architecture, written, dtype)
     config = stock_config(model.config.to_dict(), written, rms_norm_eps(model), dtype)
     _check_stock_class(config, written)
-    with staged_directory(destination, overwrite, may_replace=_is_model) as staged:
-        (staged / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        for name in _COPIED:
-            if (source_path / name).is_file():
-                shutil.copyfile(source_path / name, staged / name)
+    with staged_directory(destination, overwrite, may_replace=may_be_replaced) as staged:
+        write_config(staged, config)
+        copy_text_files(source_path, staged)
         write_tensors(staged / "model.safetensors", tensors, config["rms_norm_eps"])
-        size = (staged / "model.safetensors").stat().st_size
-    return ExportReport(
-        path=destination,
-        class_name=config["architectures"][0],
-        parameters=architecture.parameters,
-        file_parameters=written.parameters,
-        padded=written != architecture,
-        bytes=size,
-        dtype=config["dtype"],
-    )
+        report = ExportReport(
+            path=destination,
+            class_name=config["architectures"][0],
+            parameters=architecture.parameters,
+            file_parameters=written.parameters,
+            padded=written != architecture,
+            bytes=(staged / "model.safetensors").stat().st_size,
+            dtype=config["dtype"],
+        )
+        if finish is not None:
+            finish(staged, report)
+    return report
 
 
 def stock_config(base: dict[str, Any], architecture: Architecture, eps: float, dtype: torch.dtype) -> dict[str, Any]:
     """The config.json of the stock class for a homogeneous `architecture`, on the ground of the live model's config."""
-    fixed, layer = architecture.fixed, architecture.layers[0]
-    family = fixed.model_type
-    values = {key: value for key, value in base.items() if key not in _NOT_CONFIG}
+    layer = architecture.layers[0]
+    family = architecture.fixed.model_type
+    values = config_values(base, architecture, eps, dtype)
     undivided = architecture.hidden_size % layer.num_attention_heads != 0
     if family == "llama" and undivided and not needs_dividing_heads(architecture):
         family = "mistral"
         values = {key: value for key, value in values.items() if key not in _LLAMA_ONLY} | {"sliding_window": None}
-    sizes = {
-        "hidden_size": architecture.hidden_size,
-        "intermediate_size": layer.intermediate_size,
-        "num_attention_heads": layer.num_attention_heads,
-        "num_key_value_heads": layer.num_key_value_heads,
-        "num_hidden_layers": len(architecture.layers),
-        "vocab_size": fixed.vocab_size,
-        "head_dim": fixed.head_dim,
-        "tie_word_embeddings": fixed.tie_word_embeddings,
-        "rms_norm_eps": eps,
-    }
-    config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(values | sizes | {"model_type": family})
+    values |= layer.model_dump() | {"model_type": family}
+    config: PreTrainedConfig = CONFIG_MAPPING[family].from_dict(values)
     written = config.to_diff_dict()
     # Values that equal a class's default are left out by transformers; these are stated for other software's sake.
-    written |= sizes | {"model_type": family, "architectures": [_CLASS_NAMES[family]]}
+    stated = config_values({}, architecture, eps, dtype) | layer.model_dump()
+    written |= stated | {"model_type": family, "architectures": [_CLASS_NAMES[family]]}
     if family == "mistral":
         written["sliding_window"] = values.get("sliding_window")
-    written["dtype"] = str(dtype).removeprefix("torch.")
     return written
 
 
@@ -136,7 +112,3 @@ def _check_stock_class(config: dict[str, Any], written: Architecture) -> None:
     if shapes != tensor_shapes(written):
         differing = sorted(set(shapes.items()) ^ set(tensor_shapes(written).items()))
         raise ValueError(f"{config['architectures'][0]} has other tensors than the export: {differing[:3]}")
-
-
-def _is_model(directory: Path) -> bool:
-    return (directory / "config.json").is_file()

@@ -1,0 +1,38 @@
+"""What exports to directories in transformers' format share: the files of the text side, and which places may go."""
+
+import shutil
+from pathlib import Path
+
+from tools.errors import InputError
+
+# What belongs to the text side of a model and does not change when weights are cut.
+_TEXT_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def copy_text_files(source_path: Path, directory: Path) -> None:
+    """Tokenizer, chat template and generation config, as they are."""
+    for name in _TEXT_FILES:
+        if (source_path / name).is_file():
+            shutil.copyfile(source_path / name, directory / name)
+
+
+def require_apart(destination: Path, source_path: Path) -> None:
+    """Raises InputError where the export would replace its own source."""
+    if destination.exists() and destination.resolve() == source_path.resolve():
+        raise InputError(f"{destination} holds the source model itself; choose another directory.")
+
+
+def may_be_replaced(directory: Path) -> bool:
+    """Whether `directory` holds a model, so that --overwrite may replace it."""
+    return (directory / "config.json").is_file()
