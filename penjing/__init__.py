@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from prompts.library import PromptError
     from tools.architecture import Architecture
     from tools.errors import InputError
+    from tools.evaluate import EvaluateRequest, EvaluateResult, evaluate
     from tools.measurement import Measurement
     from tools.one_shot import PruneRequest, PruneResult, prune
     from tools.pretrain import PretrainRequest, PretrainResult, pretrain
@@ -30,6 +31,8 @@ __all__ = [
     "AnyEvent",
     "Architecture",
     "DataSettings",
+    "EvaluateRequest",
+    "EvaluateResult",
     "InputError",
     "Measurement",
     "PretrainRequest",
@@ -42,6 +45,7 @@ __all__ = [
     "SearchSession",
     "Trial",
     "WidthSettings",
+    "evaluate",
     "pretrain",
     "prune",
 ]
@@ -50,6 +54,8 @@ _HOMES = {
     "AnyEvent": ("graph.events", "AnyEvent"),
     "Architecture": ("tools.architecture", "Architecture"),
     "DataSettings": ("tools.settings", "DataSettings"),
+    "EvaluateRequest": ("tools.evaluate", "EvaluateRequest"),
+    "EvaluateResult": ("tools.evaluate", "EvaluateResult"),
     "InputError": ("tools.errors", "InputError"),
     "Measurement": ("tools.measurement", "Measurement"),
     "PretrainRequest": ("tools.pretrain", "PretrainRequest"),
@@ -62,6 +68,7 @@ _HOMES = {
     "WidthSettings": ("tools.settings", "WidthSettings"),
     "PruneRequest": ("tools.one_shot", "PruneRequest"),
     "PruneResult": ("tools.one_shot", "PruneResult"),
+    "evaluate": ("tools.evaluate", "evaluate"),
     "pretrain": ("tools.pretrain", "pretrain"),
     "prune": ("tools.one_shot", "prune"),
 }

@@ -1,4 +1,5 @@
-"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`, `pretrain`, `prune`."""
+"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`, `pretrain`, `prune`, `evaluate`,
+`compare`."""
 
 import json
 import os
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penjing.compare_command import compare
 from penjing.errors import SearchInterruptedError, reported_errors
+from penjing.evaluate_command import evaluate
 from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
 
@@ -186,6 +189,8 @@ def export(
 
 app.command()(pretrain)
 app.command()(prune)
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

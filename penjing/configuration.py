@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 PRESETS = Path(__file__).parent / "presets"
 _PREFIX = "PENJING_"
+_OTHERS = ("PENJING_TASK_DATA",)  # what other commands than a search read
 
 
 def load_config(file: Path | None = None, preset: str | None = None, assignments: Sequence[str] = ()) -> "SearchConfig":
@@ -146,7 +147,7 @@ def _require_known(values: Mapping[str, Any], keys: Mapping[str, str], where: st
 def _require_known_environment(environment: Mapping[str, str], keys: Mapping[str, str]) -> None:
     variables = {_PREFIX + key.replace(".", "__").upper(): key for key in keys}
     for variable in environment:
-        if variable.startswith(_PREFIX) and variable.upper() not in variables:
+        if variable.startswith(_PREFIX) and variable.upper() not in variables and variable not in _OTHERS:
             raise InputError(
                 f"There is no setting for the environment variable {variable}{_nearest(variable, variables)}"
             )

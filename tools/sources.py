@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["Source", "architecture_from_config", "load_model", "load_tokenizer", "resolve_source"]
+__all__ = [
+    "Source",
+    "architecture_from_config",
+    "load_model",
+    "load_tokenizer",
+    "locate_model",
+    "resolve_source",
+    "weight_files",
+]
 
 Report = Callable[[str, float], None]
 
@@ -43,33 +51,63 @@ class Source:
 
 
 def resolve_source(name: str, report: Report | None = None, cache: Path | None = None) -> Source:
-    """Find the model `name`: the embedded "smollm2-135m", a local directory, or a hub name `owner/model[@revision]`.
+    """Find the model `name` as `locate_model` does, and describe it.
 
-    A hub model that is complete in the local hub cache is taken from there without a network. The embedded model is
-    converted at its first use, which takes up to a minute, and kept in `cache` (default: the user's cache folder);
-    `report` gets a message and the share done. Raises InputError where there is no such model, or it cannot be cut.
+    Raises InputError where there is no such model, or it cannot be cut.
+    """
+    return _described(name, locate_model(name, report, cache))
+
+
+def locate_model(name: str, report: Report | None = None, cache: Path | None = None) -> Path:
+    """The local directory of the model `name`, of whatever family.
+
+    `name` is the embedded "smollm2-135m", a local directory, a GGUF file, or a hub name `owner/model[@revision]`. A hub
+    model that is complete in the local hub cache is taken from there without a network. The embedded model and GGUF
+    files are converted at their first use, which takes up to a minute for 135 M parameters, and kept in `cache`
+    (default: the user's cache folder); `report` gets a message and the share done. Raises InputError where there is no
+    such model.
     """
     from tools.embedded import EMBEDDED_NAME, embedded_model_file
 
+    place = Path(name).expanduser()
     if name == EMBEDDED_NAME:
-        import platformdirs
-
-        from tools.gguf_source import converted
-
-        path = converted(
-            embedded_model_file(), name, cache or platformdirs.user_cache_path("penjing") / "sources", report
-        )
-    elif Path(name).expanduser().is_dir():
-        path = Path(name).expanduser().resolve()
-    elif Path(name).expanduser().is_file():
+        return _converted(embedded_model_file(), name, cache, report)
+    if place.is_dir():
+        return place.resolve()
+    if place.is_file() and place.suffix.lower() == ".gguf":
+        return _converted(place.resolve(), place.stem, cache, report)
+    if place.is_file():
         raise InputError(f"{name} is a file; give the directory that holds config.json and the safetensors weights.")
-    elif _HUB_NAME.fullmatch(name):
-        path = _from_hub(name)
-    else:
+    if _HUB_NAME.fullmatch(name):
+        return _from_hub(name)
+    raise InputError(
+        f"There is no directory {name!r}; give a model's directory, a hub name (owner/model) or {EMBEDDED_NAME!r}."
+    )
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of the model in the directory `path`.
+
+    Raises InputError where there is no model in transformers' format, or only one in pickles.
+    """
+    _config(path)
+    return _weight_files(path)
+
+
+def _converted(gguf: Path, name: str, cache: Path | None, report: Report | None) -> Path:
+    import platformdirs
+
+    from tools.gguf_source import converted
+
+    try:
+        return converted(gguf, name, cache or platformdirs.user_cache_path("penjing") / "sources", report)
+    except (ValueError, KeyError, IndexError) as error:
+        # The loader tells apart what it cannot read by its words only.
+        if isinstance(error, InputError):
+            raise
         raise InputError(
-            f"There is no directory {name!r}; give a model's directory, a hub name (owner/model) or {EMBEDDED_NAME!r}."
-        )
-    return _described(name, path)
+            f"{gguf} cannot be converted ({_first(error)}); give the model's directory in transformers' format."
+        ) from error
 
 
 def load_model(path: Path, dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
