@@ -167,8 +167,13 @@ def test_text_files_come_along_and_bfloat16_is_written(sources: dict[str, Path],
     assert report.bytes == (tmp_path / "out" / "model.safetensors").stat().st_size < 2.2 * source.parameters
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert (config["head_dim"], config["dtype"], config["tie_word_embeddings"]) == (16, "bfloat16", True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (path / name).read_bytes()
+    before, after = (json.loads((folder / "tokenizer_config.json").read_text()) for folder in (path, tmp_path / "out"))
+    # Versions of transformers before 5 know the class by its older name only, and nothing of rope_parameters.
+    assert before["tokenizer_class"] == "TokenizersBackend"
+    assert after == before | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    assert (config["rope_theta"], config["torch_dtype"]) == (5000.0, "bfloat16")
     umask = os.umask(0)
     os.umask(umask)
     modes = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "out").iterdir()}

@@ -19,12 +19,19 @@ _TEXT_FILES = (
     "generation_config.json",
 )
 
+# The same class; transformers 5 has both names, and earlier versions only the second.
+_NEW_CLASS, _OLD_CLASS = '"tokenizer_class": "TokenizersBackend"', '"tokenizer_class": "PreTrainedTokenizerFast"'
+
 
 def copy_text_files(source_path: Path, directory: Path) -> None:
-    """Tokenizer, chat template and generation config, as they are."""
+    """Tokenizer, chat template and generation config, as they are but for a class name that only new software knows."""
     for name in _TEXT_FILES:
         if (source_path / name).is_file():
             shutil.copyfile(source_path / name, directory / name)
+    config = directory / "tokenizer_config.json"
+    if config.is_file():
+        text = config.read_text(encoding="utf-8")
+        config.write_text(text.replace(_NEW_CLASS, _OLD_CLASS), encoding="utf-8")
 
 
 def require_apart(destination: Path, source_path: Path) -> None:
