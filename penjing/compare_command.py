@@ -117,16 +117,20 @@ def markdown_table(comparison: "Comparison") -> str:
 
 
 def _print(comparison: "Comparison") -> None:
-    """One table where it fits the width; else one for each group of columns."""
+    """One table where it fits the width; else one for each group of columns. No figure is ever cut off."""
     from rich.console import Console
     from rich.measure import Measurement
 
     console = Console()
+
+    def width(table: "Table") -> int:
+        return Measurement.get(console, console.options.update(width=10_000), table).maximum
+
     groups = list(dict.fromkeys(column.group for column in comparison.columns if column.group != "all"))
     whole = _table(comparison, groups)
-    fits = Measurement.get(console, console.options, whole).maximum <= console.width
-    for table in [whole] if fits or len(groups) < 2 else [_table(comparison, [group]) for group in groups]:
-        console.print(table)
+    alone = width(whole) <= console.width or len(groups) < 2
+    for table in [whole] if alone else [_table(comparison, [group]) for group in groups]:
+        Console(width=max(console.width, width(table))).print(table)
     for note in comparison.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
 

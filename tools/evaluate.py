@@ -101,10 +101,9 @@ def evaluate(request: EvaluateRequest, report: ReportProgress = lambda progress:
     results = [_evaluated(request, model, text, report) for model in models]
     result = results[0] if len(results) == 1 else results[0].model_copy(update={"dense": results[1]})
     kept = save_merged(result, evaluations_folder(request.cache, result.digest))
-    result = result.model_copy(update={"file": kept})
     if request.output is not None:
-        result = result.model_copy(update={"file": save(result, request.output)})
-    return result
+        return save(result, request.output)
+    return result.model_copy(update={"file": kept})
 
 
 def _evaluated(

@@ -19,18 +19,21 @@ def evaluations_folder(cache: Path, digest: str) -> Path:
     return cache / "evaluations" / digest[:16]
 
 
-def save(result: "EvaluateResult", folder: Path) -> Path:
-    """Write the result as evaluation.json into `folder`. Raises InputError where it cannot be written."""
-    file = folder / EVALUATION_FILE
-    write_json(file, result)
-    return file
+def save(result: "EvaluateResult", folder: Path) -> "EvaluateResult":
+    """Write the result as evaluation.json into `folder`; what comes back knows its file.
+
+    Raises InputError where it cannot be written.
+    """
+    named = result.model_copy(update={"file": folder / EVALUATION_FILE})
+    write_json(folder / EVALUATION_FILE, named)
+    return named
 
 
 def save_merged(result: "EvaluateResult", folder: Path) -> Path:
-    """As `save`, with what an earlier evaluation of the same model found and this one did not ask for."""
-    file = folder / EVALUATION_FILE
-    earlier = _readable(file)
-    return save(result if earlier is None else merged(earlier, result), folder)
+    """As `save`, with what an earlier evaluation of the same model found and this one did not ask for: the file."""
+    earlier = _readable(folder / EVALUATION_FILE)
+    save(result if earlier is None else merged(earlier, result), folder)
+    return folder / EVALUATION_FILE
 
 
 def merged(earlier: "EvaluateResult", later: "EvaluateResult") -> "EvaluateResult":
