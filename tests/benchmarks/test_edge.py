@@ -1,5 +1,7 @@
 """The edge benchmark: the verdict from given figures, and the whole of it on a tiny model."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from benchmarks.growing import Bars, Job, Scale
 from tools.evaluation.edge_subject import open_subject
 from tools.pretrain import MODEL_FOLDER
 from tools.settings import WidthSettings
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(method: str, share: float, loss: float, cost: float, seed: int = 0) -> dict[str, Any]:
@@ -59,6 +63,13 @@ def test_each_figure_must_fall_step_by_step(name: str) -> None:
     rows[3] = {**rows[3], name: 9.5}
     falls = verdict(rows)[1]
     assert [figure for figure, falling in falls.items() if not falling] == [name]
+
+
+def test_the_module_tells_its_options() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.edge", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "--quick" in done.stdout and "python -m benchmarks.edge" in done.stdout
 
 
 def test_quick_trains_less_than_the_full_run() -> None:

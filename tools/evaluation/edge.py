@@ -33,7 +33,7 @@ def decode_latency(model: PreTrainedModel, prompt_length: int = 64, new_tokens: 
     prompt = torch.randint(vocabulary, (1, prompt_length), generator=generator).to(device)
     model.eval()
     try:
-        runs = [_timed_run(model, prompt, new_tokens) for _ in range(repeats + 1)][1:]
+        runs = [timed_run(model, prompt, new_tokens) for _ in range(repeats + 1)][1:]
     finally:
         model.train(was_training)
     steps = [step for _, run in runs for step in run]
@@ -46,7 +46,7 @@ def decode_latency(model: PreTrainedModel, prompt_length: int = 64, new_tokens: 
     )
 
 
-def _timed_run(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> tuple[float, list[float]]:
+def timed_run(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> tuple[float, list[float]]:
     """Milliseconds to read `prompt` [1, length], and of each of `new_tokens` decoding steps after it."""
     cache, tokens = None, prompt
     times: list[float] = []
