@@ -2,12 +2,20 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
+from pydantic import BaseModel
+from typing_extensions import TypeVar
+
+from agents.proposers.standing import Tried
 from memory.retrieval import RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft, PrunedLMSpace
+
+# Without parameters a proposal is one of the real space; a judge proposes in any.
+DesignT = TypeVar("DesignT", default=Architecture)
+DraftT = TypeVar("DraftT", bound=BaseModel, default=DesignDraft)
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Situation:
-    """All that a proposer may know at its turn.
+    """All that a proposer may know at its turn; also a `Standing` of the real space.
 
     `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
     `nearby` and `lessons` were retrieved from memory for this turn; `seed` is this turn's own.
@@ -38,20 +46,27 @@ class Situation:
     lessons: tuple[RetrievedLesson, ...] = ()
     rejection: Rejection | None = None
 
+    @property
+    def history(self) -> tuple[Tried[Architecture], ...]:
+        """The trials as judges see them: a design above a measured limit of the run counts as failed."""
+        return tuple(
+            Tried(trial.number, trial.architecture, trial.loss if trial.acceptable else None) for trial in self.trials
+        )
+
     def trial(self, number: int) -> TrialView:
         """The trial of that number."""
         return next(trial for trial in self.trials if trial.number == number)
 
 
 @dataclass(frozen=True)
-class Proposed:
+class Proposed(Generic[DesignT, DraftT]):
     """One proposal, legal or not. `draft` is None where the answer could not be read; `error` then says why.
 
-    Layers that the draft does not name keep their shape in `base`. `based_on` lists the trials that were studied.
+    What the draft does not name stays as in `base`. `based_on` lists the trials that were studied.
     """
 
-    draft: DesignDraft | None
-    base: Architecture
+    draft: DraftT | None
+    base: DesignT
     rationale: tuple[str, ...] = ()
     based_on: tuple[int, ...] = ()
     raw: str = ""

@@ -6,6 +6,9 @@ moved to the nearest legal design, with a note for each change.
 """
 
 import random
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
 
 from tools.architecture import Architecture, LayerShape
 from tools.costs import Excess, file_excess, memory_excess, most_parameters
@@ -14,11 +17,18 @@ from tools.pruning.greedy import SaliencyDesigner, narrower, wider, with_kv_grou
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.pruning.saliency import Saliency
 from tools.settings import SpaceSettings
+from tools.spaces.base import Parameter, SearchSpace
 from tools.spaces.draft import DesignDraft, SpanDraft
+from tools.spaces.widths import Widths
+
+_MOST_TRIES = 100
+_SHARE_MUTATED = 0.1
 
 
-class PrunedLMSpace:
+class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
     """Designs inside `source` that keep the limits of `settings` and have at least `settings.min_parameters`."""
+
+    name: ClassVar[str] = "pruned_lm"
 
     def __init__(self, source: Architecture, saliency: Saliency, settings: SpaceSettings) -> None:
         if settings.max_parameters >= source.parameters:
@@ -28,6 +38,9 @@ class PrunedLMSpace:
             )
         self.source, self.settings = source, settings
         self.designer = SaliencyDesigner(source, saliency, settings)
+        # Brings what a searcher made into the band, filled up: sizes should not decide which searcher is better.
+        filled = settings.model_copy(update={"min_parameters": settings.max_parameters})
+        self._filler = SaliencyDesigner(source, saliency, filled)
 
     @property
     def most_parameters(self) -> int:
@@ -56,6 +69,73 @@ class PrunedLMSpace:
         """The limits beside the parameters that `design` breaks, as far as the design alone says it."""
         found = (file_excess(design, self.settings), memory_excess(design, self.settings))
         return [excess for excess in found if excess is not None]
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Hidden size, then KV heads and FFN width of each layer; with `uniform` once for all layers."""
+        return self._widths.parameters
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Random widths, brought to a random size of the band by random steps; saliency plays no part.
+
+        Only where chance finds no legal design is one fitted to the limits by saliency.
+        """
+        for _ in range(_MOST_TRIES):
+            codes = self._widths.draw(rng)
+            if codes is None:
+                break
+            design = self._widths.decode(codes)
+            if not self._design_problems(design):
+                return design
+        return self.decode([rng.randrange(len(one.options)) for one in self.parameters])
+
+    def mutate(self, design: Architecture, rng: random.Random) -> Architecture:
+        """One to a tenth of the widths drawn anew, then fitted to the limits by saliency."""
+        most = max(1, round(_SHARE_MUTATED * len(self.parameters)))
+        for _ in range(_MOST_TRIES):
+            codes = list(self.encode(design))
+            for place in rng.sample(range(len(codes)), rng.randint(1, most)):
+                codes[place] = rng.randrange(len(self.parameters[place].options))
+            mutant = self.decode(codes)
+            if mutant != design and not self._design_problems(mutant):
+                return mutant
+        others = [other for other in (*self.neighbours(design), self.sample(rng)) if other != design]
+        return others[0] if others else design
+
+    def neighbours(self, design: Architecture) -> list[Architecture]:
+        """One width one step down or up, then fitted to the limits by saliency."""
+        codes = self.encode(design)
+        found: dict[Architecture, None] = {}
+        for place, parameter in enumerate(self.parameters):
+            for code in (codes[place] - 1, codes[place] + 1):
+                if 0 <= code < len(parameter.options):
+                    other = self.decode([*codes[:place], code, *codes[place + 1 :]])
+                    if other != design and not self._design_problems(other):
+                        found[other] = None
+        return list(found)
+
+    def encode(self, design: Architecture) -> tuple[int, ...]:
+        return self._widths.encode(design)
+
+    def decode(self, codes: Sequence[int]) -> Architecture:
+        """The design of these widths where it is legal, else fitted to the limits by saliency."""
+        design = self._widths.decode(codes)
+        return self._filler.fit(design) if self._design_problems(design) else design
+
+    def identity(self, design: Architecture) -> str:
+        return design.hash
+
+    def describe(self, design: Architecture) -> str:
+        return design.describe()
+
+    def draft(self, design: Architecture) -> DesignDraft:
+        said, sizes = DesignDraft.of(design), self.intermediate_sizes
+        # A layer that is as wide as its own source may have a width that no other layer can have: ask for more.
+        spans = [
+            span.model_copy(update={"intermediate_size": min(size for size in sizes if size >= span.intermediate_size)})
+            for span in said.spans
+        ]
+        return said.model_copy(update={"spans": tuple(spans)})
 
     def problems(self, draft: DesignDraft, base: Architecture) -> list[str]:
         """What is illegal about `draft`, in sentences for its author; empty where it is legal."""
@@ -96,6 +176,11 @@ class PrunedLMSpace:
         if self.settings.uniform:
             layers = [layers[giver]] * len(layers)
         return self.designer.fit(design.with_layers(layers))
+
+    @cached_property
+    def _widths(self) -> Widths:
+        band = (self.settings.min_parameters, self.most_parameters)
+        return Widths(self.source, self.settings, self.hidden_sizes, band)
 
     def _span_problems(self, draft: DesignDraft) -> list[str]:
         found, last = [], len(self.source.layers) - 1
