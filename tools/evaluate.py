@@ -47,7 +47,8 @@ class EvaluateRequest(BaseModel):
 
 
 class EvaluateResult(BaseModel):
-    """What was found. `parameters` are those in the model's files, tied ones once and padding included.
+    """What was found. `parameters` are those in the model's files, tied ones once and padding included; `names` are all
+    under which these very files were evaluated.
 
     Both averages are over those of the seven tasks that are there: their `label` says how many. `dense` holds the same
     figures of the model that was named to stand beside.
@@ -56,6 +57,7 @@ class EvaluateResult(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     request: EvaluateRequest
+    names: tuple[str, ...]
     path: Path
     digest: str
     parameters: int
@@ -128,6 +130,7 @@ def _evaluated(
         found = perplexities(loaded, part, request.perplexity, settings, cache, report)
     return EvaluateResult(
         request=request.model_copy(update={"model": model.name, "dense": None}),
+        names=(model.name,),
         path=model.path,
         digest=model.digest,
         parameters=model.parameters,

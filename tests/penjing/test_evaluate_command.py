@@ -225,6 +225,12 @@ def test_compare_takes_files_and_folders_of_evaluations(place: Path) -> None:
     for name in ("report", "report/evaluation.json", str(place / "small")):
         (row,) = json.loads(run("compare", name, "--json").stdout)["models"]
         assert row["model"] == "small" and "piqa" in row
+    shutil.copytree(place / "small", place / "same")
+    run("evaluate", "same", "--tasks", "copa", "--task-data", "tasks")
+    shutil.rmtree(place / "small")
+    (row,) = json.loads(run("compare", "small", "--json").stdout)["models"]
+    assert row["model"] == "same" and {"piqa", "copa"} <= set(row), "the same files under another name"
+    shutil.copytree(place / "same", place / "small")
     (place / "report" / "evaluation.json").write_text("{}")
     assert "is no evaluation" in refused("compare", "report")
     assert "is no name of a picture" in refused("compare", "small", "--picture", "figure.bmp")

@@ -42,6 +42,7 @@ def merged(earlier: "EvaluateResult", later: "EvaluateResult") -> "EvaluateResul
     perplexities = {found.convention: found for found in (*earlier.perplexities, *later.perplexities)}
     return later.model_copy(
         update={
+            "names": tuple(dict.fromkeys((*later.names, *earlier.names))),
             "tasks": tuple(tasks.values()),
             "perplexities": tuple(perplexities.values()),
             "dense": later.dense or earlier.dense,
@@ -68,7 +69,7 @@ def find_evaluation(name: str, cache: Path) -> "EvaluateResult":
             return _read(file)
     else:
         found = [result for result in map(_readable, _newest_first(cache)) if result is not None]
-        named = [result for result in found if result.request.model == name]
+        named = [result for result in found if name in result.names]
         if named:
             return named[0]
     raise InputError(
