@@ -3,13 +3,25 @@
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 _LONGEST_SEARCH = 100_000
 _MOST_OBJECTS = 100
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+
+
+AnswerFault = Literal["empty", "no JSON", "broken JSON", "cut off", "wrong schema", "refused", "filtered"]
+"""Ways in which an answer cannot be used, as the ledger counts them."""
+
+
+class Reading(NamedTuple):
+    """What was read in an answer: its fields where they fit the schema, else the fault and the words for it."""
+
+    parsed: dict[str, Any] | None = None
+    error: str | None = None
+    fault: AnswerFault | None = None
 
 
 class Answer(BaseModel):
@@ -29,11 +41,13 @@ class Answer(BaseModel):
     cached_tokens: int = 0
     """Those of the input tokens that the server had read before."""
     seconds: float = 0.0
+    finish_reason: str | None = None
+    """Why the model stopped, in the endpoint's own word."""
+    faults: tuple[str, ...] = ()
+    """What went wrong in this call: attempts that failed, such as "HTTP 429", then the answer's own `AnswerFault`."""
 
 
-def read_answer(
-    text: str, schema: type[BaseModel], *, cut_off: bool = False
-) -> tuple[dict[str, Any] | None, str | None]:
+def read_answer(text: str, schema: type[BaseModel], *, cut_off: bool = False) -> Reading:
     """The object that `schema` asks for, or what is wrong, in this order: the whole text, code fences, prose.
 
     Nothing is coerced: "3" is no integer. The first object that fits counts; of several that do not, the first
@@ -44,18 +58,23 @@ def read_answer(
     """
     if not text.strip():
         reason = "it reached its longest length before any text" if cut_off else "it holds no text"
-        return None, f"The answer is empty ({reason}). Answer with one JSON object."
-    fault: str | None = None
+        return Reading(error=f"The answer is empty ({reason}). Answer with one JSON object.", fault="empty")
+    misfit: str | None = None
     for candidate in _candidates(text):
         try:
-            return schema.model_validate_json(candidate, strict=True).model_dump(mode="json"), None
+            return Reading(schema.model_validate_json(candidate, strict=True).model_dump(mode="json"))
         except ValidationError as error:
-            fault = fault or _in_words(error)
+            misfit = misfit or _in_words(error)
     if cut_off:
-        return None, "The answer was cut off at its longest length before it was complete. Answer more briefly."
-    if fault is None and "{" in text:
-        return None, "The JSON object in the answer is broken or incomplete. Answer with one complete JSON object."
-    return None, fault or "The answer holds no JSON object. Answer with one JSON object and nothing else."
+        words = "The answer was cut off at its longest length before it was complete. Answer more briefly."
+        return Reading(error=words, fault="cut off")
+    if misfit is not None:
+        return Reading(error=misfit, fault="wrong schema")
+    if "{" in text:
+        words = "The JSON object in the answer is broken or incomplete. Answer with one complete JSON object."
+        return Reading(error=words, fault="broken JSON")
+    words = "The answer holds no JSON object. Answer with one JSON object and nothing else."
+    return Reading(error=words, fault="no JSON")
 
 
 def _candidates(text: str) -> Iterator[str]:

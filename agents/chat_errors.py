@@ -49,17 +49,19 @@ class Endpoint:
         return ", or correct OPENAI_BASE_URL" if self.provider == "openai" else ""
 
 
-def explain(error: BaseException, endpoint: Endpoint) -> ChatModelError:
+def explain(error: BaseException, endpoint: Endpoint, attempts: int | None = None) -> ChatModelError:
     """The error of a chat library in one sentence.
 
     Args:
         error: from openai, LangChain (`ModelError`) or Python itself, as calls of chat models raise them.
+        attempts: how many there were; as many as are allowed where that is not known.
     """
     import openai
     from langchain_core import exceptions as langchain
 
     text = in_one_line(error, endpoint.secret)
-    attempts = f" in {endpoint.max_retries + 1} attempts" if endpoint.max_retries else ""
+    count = endpoint.max_retries + 1 if attempts is None else attempts
+    tries = f" in {count} attempts" if count > 1 else ""
     if isinstance(error, langchain.ContextOverflowError) or "context size" in text or "context length" in text:
         what = f"says that the prompt is longer than the context of {endpoint.model} ({text})"
         return ChatModelError(f"{endpoint} {what}: shorten the prompt template or choose another chat_model.")
@@ -82,23 +84,23 @@ def explain(error: BaseException, endpoint: Endpoint) -> ChatModelError:
         ),
         (
             (langchain.ModelRateLimitError, openai.RateLimitError),
-            f"limits the rate, or the quota is used up{attempts} ({text}): wait or see your plan, then go on",
+            f"limits the rate, or the quota is used up{tries} ({text}): wait or see your plan, then go on",
             True,
         ),
         (
             (langchain.ModelAPIError, openai.InternalServerError),
-            f"failed{attempts} ({text}): try again later",
+            f"failed{tries} ({text}): try again later",
             True,
         ),
         (
             (langchain.ModelTimeoutError, openai.APITimeoutError),
-            f"gave no answer within {endpoint.timeout_seconds:g} s{attempts}: raise timeout_seconds or see what holds "
+            f"gave no answer within {endpoint.timeout_seconds:g} s{tries}: raise timeout_seconds or see what holds "
             "the server up",
             True,
         ),
         (
             (langchain.ModelConnectionError, openai.APIConnectionError),
-            f"cannot be reached{attempts} ({text}): see that it runs and the network is there{endpoint.or_address}",
+            f"cannot be reached{tries} ({text}): see that it runs and the network is there{endpoint.or_address}",
             True,
         ),
         ((langchain.ModelError, openai.APIStatusError), f"refuses the request ({text})", False),

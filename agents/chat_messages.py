@@ -2,11 +2,12 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from agents.chat_answers import Answer, read_answer
+from agents.chat_answers import Answer, Reading, read_answer
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 _FILTERED = "The answer was withheld by the endpoint's content filter. Word it differently."
 
 
-def answer_of_message(message: "BaseMessage", schema: type[BaseModel], model: str, started: float) -> Answer:
+def answer_of_message(
+    message: "BaseMessage", schema: type[BaseModel], model: str, started: float, failed: Sequence[str] = ()
+) -> Answer:
     """The answer in a LangChain message: the arguments of a tool call where there is one, else the text.
 
     Args:
         started: `time.monotonic()` when the question was sent.
+        failed: the attempts before the one that was answered.
     """
     calls = getattr(message, "tool_calls", [])
     broken_calls = getattr(message, "invalid_tool_calls", [])
@@ -43,10 +47,13 @@ def answer_of_message(message: "BaseMessage", schema: type[BaseModel], model: st
             usage.get("output_tokens", 0),
             usage.get("input_token_details", {}).get("cache_read", 0) or 0,
         ),
+        failed=failed,
     )
 
 
-def answer_of_completion(completion: "ChatCompletion", schema: type[BaseModel], model: str, started: float) -> Answer:
+def answer_of_completion(
+    completion: "ChatCompletion", schema: type[BaseModel], model: str, started: float, failed: Sequence[str] = ()
+) -> Answer:
     """The answer in openai's own type, which comes with its errors about cut off and filtered answers."""
     choice, usage = completion.choices[0], completion.usage
     details = usage.prompt_tokens_details if usage is not None else None
@@ -62,6 +69,7 @@ def answer_of_completion(completion: "ChatCompletion", schema: type[BaseModel], 
             usage.completion_tokens if usage is not None else 0,
             (details.cached_tokens or 0) if details is not None else 0,
         ),
+        failed=failed,
     )
 
 
@@ -74,19 +82,22 @@ def _answer(
     finish: str | None,
     refusal: str | None,
     tokens: tuple[int, int, int],
+    failed: Sequence[str],
 ) -> Answer:
-    parsed, error = read_answer(text, schema, cut_off=(finish or "").lower() in ("length", "max_tokens"))
-    if parsed is None and refusal:
-        text, error = text or refusal, f"The model refused to answer: {refusal}"
-    elif parsed is None and finish == "content_filter":
-        error = _FILTERED
+    read = read_answer(text, schema, cut_off=(finish or "").lower() in ("length", "max_tokens"))
+    if read.parsed is None and refusal:
+        text, read = text or refusal, Reading(error=f"The model refused to answer: {refusal}", fault="refused")
+    elif read.parsed is None and finish == "content_filter":
+        read = Reading(error=_FILTERED, fault="filtered")
     return Answer(
         raw=text,
-        parsed=parsed,
-        error=error,
+        parsed=read.parsed,
+        error=read.error,
         model=model,
         input_tokens=tokens[0],
         output_tokens=tokens[1],
         cached_tokens=tokens[2],
         seconds=time.monotonic() - started,
+        finish_reason=finish,
+        faults=(*failed, *([read.fault] if read.fault else [])),
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
+from agents.attempts import counting_async_client, counting_client
 from agents.chat_answers import Answer
 from agents.chat_errors import ChatModelError, Endpoint, explain, in_one_line
 from agents.chat_messages import answer_of_completion, answer_of_message
@@ -71,17 +72,16 @@ class ChatModel:
         """
         if not self._speaks_openai:
             return self._ask_provider(self._seeded(seed), messages, schema, metadata)
-        from openai import DefaultHttpxClient
-
         url, key = self._address()
-        with DefaultHttpxClient(trust_env=not is_loopback(url)) as client:
+        failed: list[str] = []
+        with counting_client(failed, trust_env=not is_loopback(url)) as client:
             model = structured_model(self._seeded(seed), self.name, schema, url, key, http_client=client)
             started = time.monotonic()
             try:
                 message = model.invoke(list(messages), _config(metadata))
             except _errors_of_calls() as error:
-                return self._recovered(error, schema, started)
-            return answer_of_message(message, schema, self.name, started)
+                return self._recovered(error, schema, started, failed)
+            return answer_of_message(message, schema, self.name, started, failed)
 
     async def aask(
         self,
@@ -96,17 +96,17 @@ class ChatModel:
             # Their clients may be bound to the first event loop that used them; a thread is bound to none.
             return await asyncio.to_thread(self._ask_provider, self._seeded(seed), messages, schema, metadata)
         url, key = await asyncio.to_thread(self._address)
-        from openai import DefaultAsyncHttpxClient
-
+        failed: list[str] = []
         # A client of its own for each call: the one that langchain-openai keeps fails in the process's next loop.
-        async with DefaultAsyncHttpxClient(trust_env=not is_loopback(url)) as client:
+        seconds = self.settings.timeout_seconds
+        async with counting_async_client(failed, trust_env=not is_loopback(url), seconds=seconds) as client:
             model = structured_model(self._seeded(seed), self.name, schema, url, key, http_async_client=client)
             started = time.monotonic()
             try:
                 message = await model.ainvoke(list(messages), _config(metadata))
             except _errors_of_calls() as error:
-                return self._recovered(error, schema, started)
-            return answer_of_message(message, schema, self.name, started)
+                return self._recovered(error, schema, started, failed)
+            return answer_of_message(message, schema, self.name, started, failed)
 
     def check(self) -> None:
         """Sees, cheaply, whether the model can be asked: starts the local server, or calls the endpoint once or twice.
@@ -147,13 +147,15 @@ class ChatModel:
             return self._server.url, self._server.key
         return self._endpoint.url or "", self._endpoint.secret
 
-    def _recovered(self, error: BaseException, schema: type[BaseModel], started: float) -> Answer:
+    def _recovered(
+        self, error: BaseException, schema: type[BaseModel], started: float, failed: Sequence[str] = ()
+    ) -> Answer:
         """openai raises for answers that were cut off or filtered; these are answers all the same."""
         from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
         if isinstance(error, LengthFinishReasonError | ContentFilterFinishReasonError) and error.completion is not None:
-            return answer_of_completion(error.completion, schema, self.name, started)
-        raise explain(error, self._endpoint) from error
+            return answer_of_completion(error.completion, schema, self.name, started, failed)
+        raise explain(error, self._endpoint, len(failed)) from error
 
     def _provider_model(self, settings: ChatSettings) -> "BaseChatModel":
         from langchain.chat_models import init_chat_model

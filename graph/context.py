@@ -126,17 +126,19 @@ class SearchContext(RunContext):
                 output_tokens=answer.output_tokens,
                 seconds=answer.seconds,
                 error=answer.error,
+                faults=list(answer.faults),
             )
         )
         return answer
 
 
 def _answer_of(call: Call, question: Question) -> Answer:
-    parsed, error = read_answer(call.answer, question.schema)
+    # The fault that was found at first: that an answer was cut off or refused is not seen in its text.
+    parsed = None if call.error else read_answer(call.answer, question.schema).parsed
     return Answer(
         raw=call.answer,
         parsed=parsed,
-        error=error,
+        error=call.error,
         model=call.model,
         input_tokens=call.input_tokens,
         output_tokens=call.output_tokens,

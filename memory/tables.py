@@ -130,7 +130,7 @@ class Prompt(Table, table=True):
 
 
 class Call(Table, table=True):
-    """One call of a chat model: what was sent, what came back, what it cost."""
+    """One call of a chat model: what was sent, what came back, what it cost, what went wrong on the way in order."""
 
     id: int = Field(default=None, primary_key=True)
     run_id: str = Field(foreign_key="run.id", index=True)
@@ -146,6 +146,7 @@ class Call(Table, table=True):
     output_tokens: int = 0
     seconds: float = 0.0
     error: str | None = Field(default=None, sa_type=Text)
+    faults: list[str] = Field(default_factory=list, sa_column=json_column())
     created_at: datetime = Field(default_factory=now)
 
 

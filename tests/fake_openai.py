@@ -9,7 +9,7 @@
     server.set_environment(monkeypatch)   points OPENAI_BASE_URL and OPENAI_API_KEY here
 
 An item of a script is a dictionary (answered as JSON), a text (answered as it stands), a `Reply` (text with finish
-reason, token counts, delay) or a fault: `Status`, `Hang`, `Cut`, `Garbage`, `EMPTY`, `PROSE`, `TRUNCATED`.
+reason, token counts, delay) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Garbage`, `EMPTY`, `PROSE`, `TRUNCATED`.
 """
 
 import json
@@ -41,10 +41,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Status:
-    """An HTTP error."""
+    """An HTTP error, with further headers such as `(("Retry-After", "1"),)`."""
 
     code: int
     message: str = "scripted failure"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,13 @@ class Cut:
 
 
 @dataclass(frozen=True)
+class Trickle:
+    """A byte now and then, which never becomes an answer."""
+
+    every_seconds: float = 0.1
+
+
+@dataclass(frozen=True)
 class Garbage:
     """Status 200 with a body that is no chat completion."""
 
@@ -67,7 +75,7 @@ class Garbage:
     content_type: str = "text/html"
 
 
-Fault = Status | Hang | Cut | Garbage
+Fault = Status | Hang | Cut | Trickle | Garbage
 Item = dict[str, Any] | str | Reply | Fault
 Script = Iterable[Item] | Callable[[dict[str, Any]], Item | None]
 
@@ -83,6 +91,7 @@ class Request:
     headers: dict[str, str]
     body: dict[str, Any]
     answered: str = field(default="", compare=False)
+    arrived: float = field(default_factory=time.monotonic, compare=False)
 
 
 def sample(schema: dict[str, Any], random_: random.Random, root: dict[str, Any] | None = None) -> Any:
@@ -231,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         answer = self.fake.answer({key.lower(): value for key, value in self.headers.items()}, body)
         if isinstance(answer, Status):
-            self._error(answer.code, answer.message)
+            self._error(answer.code, answer.message, answer.headers)
         elif isinstance(answer, Hang):
             self.fake.closing.wait(answer.seconds)
             self.close_connection = True
@@ -239,6 +248,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(200, "application/json", 1000)
             self.wfile.write(b'{"id": "cut')
             self.close_connection = True
+        elif isinstance(answer, Trickle):
+            self._trickle(answer.every_seconds)
         elif isinstance(answer, Garbage):
             self._head(200, answer.content_type, len(answer.body.encode()))
             self.wfile.write(answer.body.encode())
@@ -246,22 +257,33 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(answer.delay_seconds)
             self._send(200, _completion(answer, body))
 
+    def _trickle(self, every_seconds: float) -> None:
+        self._head(200, "application/json", 10**6)
+        self.close_connection = True
+        try:
+            while not self.fake.closing.wait(every_seconds):
+                self.wfile.write(b" ")
+        except OSError:
+            pass  # the other side has had enough
+
     def _refused(self) -> bool:
         refused = self.fake.key is not None and self.headers.get("Authorization") != f"Bearer {self.fake.key}"
         if refused:
             self._error(401, f"Incorrect API key provided: {self.headers.get('Authorization')}")
         return refused
 
-    def _error(self, code: int, message: str) -> None:
-        self._send(code, {"error": {"message": message, "type": "fake_error", "code": code}})
+    def _error(self, code: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self._send(code, {"error": {"message": message, "type": "fake_error", "code": code}}, headers)
 
-    def _send(self, code: int, value: dict[str, Any]) -> None:
+    def _send(self, code: int, value: dict[str, Any], headers: tuple[tuple[str, str], ...] = ()) -> None:
         data = json.dumps(value).encode()
-        self._head(code, "application/json", len(data))
+        self._head(code, "application/json", len(data), headers)
         self.wfile.write(data)
 
-    def _head(self, code: int, content_type: str, length: int) -> None:
+    def _head(self, code: int, content_type: str, length: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.send_response(code)
+        for name, value in headers:
+            self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(length))
         self.end_headers()

@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateTable
 
 from memory.migrations import configuration
 from memory.records import Records
-from memory.tables import Table
+from memory.tables import Call, Run, Table
 from tools.errors import InputError
 
 
@@ -66,3 +66,15 @@ def test_every_table_can_be_made_on_postgresql() -> None:
 def test_memory_databases_work() -> None:
     with Records.open("sqlite://") as records:
         assert records.runs() == []
+
+
+def test_calls_of_the_first_version_get_no_faults(tmp_path: Path) -> None:
+    with Records.open(tmp_path / "records.db") as records:
+        records.create_run(Run(id="run"))
+        records.add_call(Call(run_id="run", turn=1, agent="evolver", model="m", faults=["HTTP 429", "empty"]))
+        assert records.calls("run")[0].faults == ["HTTP 429", "empty"]
+        with records.engine.begin() as connection:
+            command.downgrade(configuration(connection), "0001")
+    with Records.open(tmp_path / "records.db") as records:
+        (call,) = records.calls("run")
+        assert (call.agent, call.faults) == ("evolver", [])
