@@ -8,14 +8,15 @@ from graph.config import SearchConfig
 from graph.context import RunContext
 from graph.events import AnyEvent
 from graph.folder import Home
-from graph.weights import ExportFormat, export_trial
+from graph.weights import export_trial
 from memory.records import Records
 from memory.views import TrialView
 from tools.errors import InputError
+from tools.export.options import ExportOptions
 from tools.workers import make_workers
 
 if TYPE_CHECKING:
-    from tools.export.huggingface import ExportReport
+    from tools.export.report import ExportReport
 
 
 async def export_recorded(
@@ -23,14 +24,13 @@ async def export_recorded(
     records: Records,
     trial: TrialView,
     destination: Path,
-    overwrite: bool,
-    format: ExportFormat,
+    options: ExportOptions,
     emit: Callable[[AnyEvent], None],
 ) -> "ExportReport":
-    """Write `trial` in `format`. Raises InputError, see `SearchSession.export`."""
+    """Write `trial` as `options` say. Raises InputError, see `SearchSession.export`."""
     folder = Home(config.home).run(trial.run_id)
     if not folder.survey.is_file():
         raise InputError(f"Run {trial.run_id} has no survey yet; `penjing resume {trial.run_id}` goes on.")
     workers = make_workers(config.workers, folder.logs)
     context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
-    return await export_trial(context, trial, destination, overwrite, format)
+    return await export_trial(context, trial, destination, options)

@@ -22,7 +22,7 @@ from memory.views import TrialView
 from tools.errors import InputError
 
 if TYPE_CHECKING:
-    from tools.export.huggingface import ExportReport
+    from tools.export.report import ExportReport
 
 
 class SearchSession:
@@ -175,14 +175,20 @@ class SearchSession:
         self,
         trial: TrialView | int,
         destination: str | Path,
-        format: Literal["hf", "gguf"] = "hf",
+        format: Literal["hf", "gguf"] | None = None,
         overwrite: bool = False,
     ) -> "ExportReport":
-        """Write a trial's model to a new directory: `hf` for transformers, `gguf` for llama.cpp.
+        """Write a trial's model to a new directory, with its model card: `hf` for transformers, `gguf` for llama.cpp.
 
-        Weights that were not kept are grown again.
+        Without a `format` it is gguf where `quantise` (q8_0, q4_k_m, ...) or a destination that ends in .gguf says so,
+        else hf. `compact` writes layers of different widths at their own size, with code that opens them; without it
+        they are padded. `dtype` is float32, float16 or bfloat16. Weights that were not kept are grown again.
 
-        Raises InputError for a trial without a model, and where the directory exists or cannot be written.
+        Raises InputError for a trial without a model, for options that do not go together, and where the directory
+        exists or cannot be written.
+        quantise: str | None = None,
+        compact: bool = False,
+        dtype: str | None = None,
         """
         from graph.exporting import export_recorded
 
@@ -190,10 +196,12 @@ class SearchSession:
         where = Path(destination).expanduser().absolute()
 
         def export() -> "ExportReport":
-            return asyncio.run(export_recorded(self.config, self._records, chosen, where, overwrite, format, _ignore))
+            return asyncio.run(export_recorded(self.config, self._records, chosen, where, options, _ignore))
+        from tools.export.options import export_options
 
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
+        options = export_options(where, format, quantise, compact, dtype, overwrite)
             return threads.submit(export).result()
 
     def close(self) -> None:

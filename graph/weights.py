@@ -2,25 +2,24 @@
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from graph.context import RunContext
 from graph.events import StageEvent
 from graph.nodes.evaluate import grow
 from memory.views import TrialView
 from tools.errors import InputError
+from tools.export.options import ExportOptions
 from tools.trial import MODEL_FOLDER, has_weights
 
 if TYPE_CHECKING:
-    from tools.export.huggingface import ExportReport
-
-ExportFormat = Literal["hf", "gguf"]
+    from tools.export.report import ExportReport
 
 
 async def export_trial(
-    context: RunContext, trial: TrialView, destination: Path, overwrite: bool = False, format: ExportFormat = "hf"
+    context: RunContext, trial: TrialView, destination: Path, options: ExportOptions
 ) -> "ExportReport":
-    """Write `trial` for `transformers` or as a GGUF file. Raises InputError where that cannot be."""
+    """Write `trial` as `options` say, with its model card. Raises InputError where that cannot be."""
     if not trial.succeeded:
         raise InputError(f"Trial {trial.number} was not grown, so there is no model to export; choose another trial.")
     request = context.trial_request(trial.architecture)
@@ -32,16 +31,12 @@ async def export_trial(
             raise InputError(f"Trial {trial.number} could not be grown again: {measurement.failure.message}.")
 
     def write() -> "ExportReport":
+        from graph.card import card_of_trial
         from tools.export.compact import load_compact
+        from tools.export.writing import export_model
 
-        source = context.survey.source_path
+        source, card = context.survey.source_path, card_of_trial(context, trial)
         model = load_compact(source, request.folder / MODEL_FOLDER)
-        if format == "gguf":
-            from tools.export.gguf import export_gguf
-
-            return export_gguf(model, trial.architecture, source, destination, overwrite=overwrite)
-        from tools.export.huggingface import export_huggingface
-
-        return export_huggingface(model, trial.architecture, source, destination, overwrite=overwrite)
+        return export_model(model, trial.architecture, source, destination, options, card)
 
     return await asyncio.to_thread(write)

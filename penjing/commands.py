@@ -2,9 +2,7 @@
 `compare`."""
 
 import json
-import os
 import signal
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +11,10 @@ import typer
 from penjing.compare_command import compare
 from penjing.errors import SearchInterruptedError, reported_errors
 from penjing.evaluate_command import evaluate
+from penjing.export_command import export
 from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
+from penjing.sessions import home_folder, open_session
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,13 +29,6 @@ app = typer.Typer(
     "grows the model into it.\n\nStart with [bold]penjing search --preset quick[/bold]: a whole search in minutes, "
     "without key, GPU or network.",
 )
-
-
-class ExportFormat(StrEnum):
-    """What an export writes."""
-
-    hf = "hf"
-    gguf = "gguf"
 
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
@@ -78,7 +71,7 @@ def search(
 def resume(run: RunArgument = "latest", as_json: JsonOption = False, debug: DebugOption = False) -> None:
     """Go on with a stopped search. Nothing that was finished is done again."""
     with reported_errors(as_json, debug):
-        _run(_session(run), as_json)
+        _run(open_session(run), as_json)
 
 
 @app.command()
@@ -90,7 +83,7 @@ def runs(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         from penjing.documents import run_document
         from penjing.tables import run_table
 
-        home = _home()
+        home = home_folder()
         found, trials = [], {}
         if Home(home).records.is_file():
             with Records.open(Home(home).records) as records:
@@ -130,7 +123,7 @@ def show(
         from penjing.documents import show_document
 
         objectives = () if pareto is None else read_objectives([name.strip() for name in pareto.split(",")])
-        session = _session(run)
+        session = open_session(run)
         if picture is not None:
             session.draw(picture, objectives)
         document = show_document(session, objectives)
@@ -144,49 +137,7 @@ def show(
                 _stdout().print(front_table(session.pareto(*objectives), objectives))
 
 
-@app.command()
-def export(
-    run: RunArgument,
-    trial_or_directory: Annotated[
-        str, typer.Argument(metavar="[TRIAL] DIR", help="Trial number (default: the best), then the new directory.")
-    ],
-    directory: Annotated[str | None, typer.Argument(metavar="", show_default=False)] = None,
-    format: Annotated[
-        ExportFormat, typer.Option(help="hf: for transformers; gguf: one file for llama.cpp.")
-    ] = ExportFormat.hf,
-    overwrite: Annotated[bool, typer.Option(help="Replace a model directory that exists.")] = False,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Write a trial's model as a directory that transformers opens, or as a GGUF file.
-
-    [bold]Examples[/bold]: penjing export latest my-model; penjing export latest 3 my-model
-    """
-    with reported_errors(as_json, debug):
-        from penjing.documents import export_document
-        from tools.errors import InputError
-
-        session = _session(run)
-        if directory is None:
-            trial, destination = session.best(), trial_or_directory
-        elif trial_or_directory.isdigit():
-            trial, destination = session.trial(int(trial_or_directory)), directory
-        else:
-            raise InputError(f"{trial_or_directory!r} is no trial number: write penjing export RUN [TRIAL] DIR.")
-        report = session.export(trial, destination, format=format.value, overwrite=overwrite)
-        document = export_document(report, trial)
-        if as_json:
-            print(json.dumps(document))
-            return
-        padding = f", {report.file_parameters:,} with padding" if report.padded else ""
-        _stdout().print(
-            f"Trial {trial.number} ({report.parameters:,} parameters{padding}) "
-            f"is in {report.path} as {report.class_name}",
-            highlight=False,
-            soft_wrap=True,
-        )
-
-
+app.command()(export)
 app.command()(pretrain)
 app.command()(prune)
 app.command()(evaluate)
@@ -267,19 +218,6 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)
     if document["status"] != "finished":
         console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
-
-
-def _session(run: str) -> "SearchSession":
-    from graph.session import SearchSession
-
-    return SearchSession.open(run, _home())
-
-
-def _home() -> Path:
-    """The folder of all runs: PENJING_HOME or the user's data directory."""
-    from platformdirs import user_data_path
-
-    return Path(os.environ.get("PENJING_HOME") or user_data_path("penjing")).expanduser().absolute()
 
 
 def _stdout() -> "Console":

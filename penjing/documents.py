@@ -15,7 +15,6 @@ from penjing.tables import ledger
 
 if TYPE_CHECKING:
     from graph.session import SearchSession
-    from tools.export.huggingface import ExportReport
 
 
 def status_of(run: Run, home: Path) -> str:
@@ -70,19 +69,6 @@ def trial_document(trial: TrialView) -> dict[str, Any]:
         "memory_mb": trial.memory_mb,
         "over_limit": None if trial.over_limit is None else trial.over_limit.model_dump(mode="json"),
         "architecture": trial.architecture.model_dump(mode="json"),
-    }
-
-
-def export_document(report: "ExportReport", trial: TrialView) -> dict[str, Any]:
-    """What an export wrote."""
-    return {
-        "trial": trial.number,
-        "path": str(report.path),
-        "class_name": report.class_name,
-        "parameters": report.parameters,
-        "file_parameters": report.file_parameters,
-        "padded": report.padded,
-        "bytes": report.bytes,
     }
 
 

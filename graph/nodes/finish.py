@@ -13,6 +13,7 @@ from graph.weights import export_trial
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
 from tools.errors import InputError
+from tools.export.options import ExportOptions
 
 
 async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
@@ -28,7 +29,7 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
         raise InputError(f"No design could be grown{why}; see {context.folder.logs}.")
     winner = leaders[0]
     context.emit(StageEvent(run=context.run_id, stage="finish", message="exporting the best model"))
-    report = await export_trial(context, winner, context.folder.export, overwrite=True)
+    report = await export_trial(context, winner, context.folder.export, ExportOptions("hf", None, overwrite=True))
     table = result_table(context.survey, context.finished_trials())
     await asyncio.to_thread(_draw, context, winner.number)
     context.records.update_run(

@@ -7,6 +7,7 @@ keys in Qwen3 have no such twin; its layers are padded where they differ.
 """
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tools.export.compact import design_tensors, rms_norm_eps
 from tools.export.gguf_layout import written_architecture
 from tools.export.gguf_tensors import prepared, write_tensors
 from tools.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
+from tools.export.model_card import Origin
 from tools.export.quantisation import (
     FLOAT_MIXES,
     MIXES,
@@ -31,6 +33,7 @@ from tools.export.quantisation import (
 )
 from tools.export.report import ExportReport
 from tools.export.staged_file import staged_file
+from tools.requests import ReportProgress
 
 
 def export_gguf(
@@ -40,6 +43,9 @@ def export_gguf(
     destination: Path,
     overwrite: bool = False,
     dtype: str = "f16",
+    finish: Callable[[Path, ExportReport], None] | None = None,
+    origin: Origin | None = None,
+    report: ReportProgress = lambda progress: None,
 ) -> ExportReport:
     """Write the live, cut `model` of `architecture`, with the tokenizer in `source_path`, as a GGUF file.
 
@@ -47,9 +53,10 @@ def export_gguf(
     .gguf; it appears whole or not at all. `dtype` is a mix of `tools.export.quantisation`: "f16", "f32", "bf16", or a
     quantised one; norms and biases are float32 in each. `class_name` in the report is the architecture in the file
     ("llama", "deci", "qwen2", "qwen3"). llama.cpp knows no sliding window in these, so the context length in the file
-    ends where the window would begin to forget. Raises InputError where the file exists (unless `overwrite`) or cannot
-    be written, or where llama.cpp has no way to say what the model or its tokenizer does; ValueError where the model is
-    not of that architecture.
+    ends where the window would begin to forget. `finish` gets the directory and the report, to add files, before the
+    file has its name; `origin` goes into the file as its base model and licence. Raises InputError where the file
+    exists (unless `overwrite`) or cannot be written, or where llama.cpp has no way to say what the model or its
+    tokenizer does; ValueError where the model is not of that architecture.
     """
     mix = checked_mix(dtype)
     rope = _rope(model.config.to_dict())
@@ -66,24 +73,26 @@ def export_gguf(
     with staged_file(target, overwrite) as staged:
         writer = gguf.GGUFWriter(staged, name)
         try:
-            _add_general(writer, title, mix)
+            _add_general(writer, title, mix, origin or Origin())
             _add_shapes(writer, written, model)
             _add_tokenizer(writer, tokenizer)
-            write_tensors(writer, makers, tensors)
+            write_tensors(writer, makers, tensors, report)
         finally:
             writer.close()
-        size = staged.stat().st_size
-    return ExportReport(
-        path=target,
-        class_name=name,
-        parameters=architecture.parameters,
-        file_parameters=written.parameters,
-        padded=written != architecture,
-        bytes=size,
-        weights_file=target.name,
-        dtype=mix,
-        prediction=predicted_file(architecture, mix),
-    )
+        written_file = ExportReport(
+            path=target,
+            class_name=name,
+            parameters=architecture.parameters,
+            file_parameters=written.parameters,
+            padded=written != architecture,
+            bytes=staged.stat().st_size,
+            weights_file=target.name,
+            dtype=mix,
+            prediction=predicted_file(architecture, mix),
+        )
+        if finish is not None:
+            finish(target.parent, written_file)
+    return written_file
 
 
 def target_file(destination: Path, mix: str) -> Path:
@@ -110,11 +119,18 @@ def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Archite
     return "llama", architecture
 
 
-def _add_general(writer: gguf.GGUFWriter, title: str, mix: str) -> None:
+def _add_general(writer: gguf.GGUFWriter, title: str, mix: str, origin: Origin) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(title)
     writer.add_file_type(MIXES[mix].file_type)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    if origin.license:
+        writer.add_license(origin.license)
+    if origin.name:
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, origin.name)
+        if origin.on_hub:
+            writer.add_base_model_repo_url(0, f"https://huggingface.co/{origin.name}")
 
 
 def _add_shapes(writer: gguf.GGUFWriter, written: Architecture, model: PreTrainedModel) -> None:

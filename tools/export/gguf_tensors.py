@@ -14,6 +14,7 @@ from tools.export.gguf_kernels import quantised
 from tools.export.gguf_layout import gguf_name
 from tools.export.padding import padded_tensor
 from tools.export.quantisation import PredictedTensor
+from tools.requests import Progress, ReportProgress
 
 _TORCH = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
@@ -36,7 +37,9 @@ def prepared(tensors: Tensors, architecture: Architecture, written: Architecture
     }
 
 
-def write_tensors(writer: gguf.GGUFWriter, makers: Prepared, tensors: Sequence[PredictedTensor]) -> None:
+def write_tensors(
+    writer: gguf.GGUFWriter, makers: Prepared, tensors: Sequence[PredictedTensor], report: ReportProgress
+) -> None:
     """Write the header that `writer` holds and all `tensors`, each in its own type.
 
     Raises OSError where the file cannot be written, InputError where a weight is too large for its type.
@@ -52,7 +55,8 @@ def write_tensors(writer: gguf.GGUFWriter, makers: Prepared, tensors: Sequence[P
     # The writer's own way to write an array loses the system's reason where the disk is full.
     file = (writer.fout or [])[0]
     writer.write_padding(file, file.tell())
-    for tensor in tensors:
+    for done, tensor in enumerate(tensors):
+        report(Progress(phase="writing tensors", done=done, total=len(tensors)))
         array = _array(tensor.name, makers[tensor.name](), tensor.written)
         file.write(array.data)
         writer.write_padding(file, array.nbytes)
