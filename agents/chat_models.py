@@ -196,13 +196,16 @@ class ChatModel:
         return answer_of_message(result["raw"], schema, self.name, started)
 
 
-def open_chat_model(settings: ChatSettings, *, log_dir: Path | None = None) -> ChatModel:
+def open_chat_model(
+    settings: ChatSettings, *, log_dir: Path | None = None, server: LocalServer | None = None
+) -> ChatModel:
     """The chat model that the settings name. Nothing is started or called before the first `ask` or `check`.
 
     Traces go to LangSmith only where the user's environment says so.
 
     Args:
         log_dir: where the local server writes its log; a temporary file when left out.
+        server: the local server to use, where other models share it.
 
     Raises:
         ChatModelError: the API key is missing, or the endpoint's address is none.
@@ -211,13 +214,17 @@ def open_chat_model(settings: ChatSettings, *, log_dir: Path | None = None) -> C
     if not any(name in os.environ for name in _TRACING_VARIABLES):
         os.environ["LANGSMITH_TRACING"] = "false"
     if settings.chat_model == LOCAL:
-        log_file = None if log_dir is None else log_dir / "local-server.log"
-        server = LocalServer(embedded_model_file(), log_file=log_file)
+        server = open_local_server(log_dir) if server is None else server
         return ChatModel(settings, _endpoint(settings, LOCAL, EMBEDDED_NAME), server)
     provider, _, name = settings.chat_model.partition(":")
     if provider == "openai":
         return ChatModel(settings, endpoint_from_environment(settings, name))
     return ChatModel(settings, _endpoint(settings, provider, name))
+
+
+def open_local_server(log_dir: Path | None = None) -> LocalServer:
+    """The server of the embedded model, not started yet. Raises InputError where that is not installed."""
+    return LocalServer(embedded_model_file(), log_file=None if log_dir is None else log_dir / "local-server.log")
 
 
 def _endpoint(settings: ChatSettings, provider: str, name: str) -> Endpoint:

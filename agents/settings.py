@@ -1,4 +1,6 @@
-"""Settings of the chat model that the agents speak to."""
+"""Settings of the chat models that the agents speak to: one for all, and what single agents do otherwise."""
+
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -24,9 +26,41 @@ class ChatSettings(BaseModel):
     @field_validator("chat_model")
     @classmethod
     def _names_a_provider(cls, value: str) -> str:
-        provider, _, name = value.partition(":")
-        if value != LOCAL and not (provider and name):
-            raise ValueError(
-                f"chat_model is {LOCAL!r} or PROVIDER:NAME; did you mean {'openai:' + value.strip(':')!r}?"
-            )
-        return value
+        return provider_and_name(value)
+
+
+class AgentSettings(BaseModel):
+    """What one agent does otherwise; null: as all agents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    chat_model: str | None = Field(None, description="this agent's chat model; null: the common one")
+    temperature: float | None = Field(None, ge=0, le=2, description="this agent's temperature; null: the common one")
+    max_tokens: int | None = Field(None, ge=1, description="this agent's longest answer; null: the common one")
+
+    @field_validator("chat_model")
+    @classmethod
+    def _names_a_provider(cls, value: str | None) -> str | None:
+        return None if value is None else provider_and_name(value)
+
+    def over(self, common: ChatSettings) -> ChatSettings:
+        """The common settings with this agent's own."""
+        own: dict[str, Any] = self.model_dump(exclude_none=True)
+        return common.model_copy(update=own)
+
+
+class AgentsSettings(BaseModel):
+    """The agents by name, each with what it does otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    evolver: AgentSettings = AgentSettings()
+    distiller: AgentSettings = AgentSettings()
+
+
+def provider_and_name(value: str) -> str:
+    """A value of chat_model as it is. Raises ValueError where it is none."""
+    provider, _, name = value.partition(":")
+    if value != LOCAL and not (provider and name):
+        raise ValueError(f"chat_model is {LOCAL!r} or PROVIDER:NAME; did you mean {'openai:' + value.strip(':')!r}?")
+    return value

@@ -13,7 +13,7 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agents.settings import ChatSettings
+from agents.settings import AgentsSettings, ChatSettings
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
@@ -67,6 +67,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     repairs: int = Field(2, ge=0, description="how often an illegal proposal goes back to its author")
     patience: int = Field(3, ge=1, description="turns without a usable design before the other stage takes over")
     parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
+    agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
@@ -101,9 +102,10 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         evolution = round(0.6 * turns) if self.self_evolution is None else min(self.self_evolution, turns)
         return evolution, turns - evolution
 
-    def chat_settings(self) -> ChatSettings:
-        """The part of the settings that the agents' floor knows."""
-        return ChatSettings(**{name: getattr(self, name) for name in ChatSettings.model_fields})
+    def chat_settings(self) -> dict[str, ChatSettings]:
+        """The settings of each agent's chat model: the common ones with its own over them."""
+        common = ChatSettings(**{name: getattr(self, name) for name in ChatSettings.model_fields})
+        return {agent: getattr(self.agents, agent).over(common) for agent in AgentsSettings.model_fields}
 
     def goal_settings(self) -> GoalSettings:
         """The part of the settings that says what is searched for."""

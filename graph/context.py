@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from agents.chat_answers import Answer, read_answer
-from agents.chat_models import ChatModel
+from agents.chat_team import ChatTeam
 from agents.conversation import Question
 from agents.distiller import Distiller
 from agents.evolver import Evolver
@@ -79,7 +79,7 @@ class SearchContext(RunContext):
 
     vectors: VectorStore
     prompts: PromptLibrary
-    chat: ChatModel | None
+    chat: ChatTeam | None
     proposers: dict[Stage, Proposer] = field(default_factory=dict)
 
     def proposer(self, stage: Stage) -> Proposer:
@@ -110,7 +110,8 @@ class SearchContext(RunContext):
         self.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
         metadata = {"run": self.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
         seed = self.turn_seed(question.turn)
-        answer = await self.chat.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+        model = self.chat.model(question.agent)
+        answer = await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
         self.records.add_call(
             Call(
                 run_id=self.run_id,
@@ -121,7 +122,7 @@ class SearchContext(RunContext):
                 messages=messages,
                 answer=answer.raw,
                 schema_name=schema,
-                temperature=self.config.temperature,
+                temperature=model.settings.temperature,
                 input_tokens=answer.input_tokens,
                 output_tokens=answer.output_tokens,
                 seconds=answer.seconds,

@@ -9,7 +9,7 @@ import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from agents.chat_models import open_chat_model
+from agents.chat_team import open_chat_team
 from graph.builder import make_graph
 from graph.config import SearchConfig
 from graph.context import SearchContext
@@ -66,7 +66,7 @@ async def _open(
     prompts = PromptLibrary(config.prompt_dir)
     chat = None
     if config.trials > 1:
-        chat = stack.enter_context(open_chat_model(config.chat_settings(), log_dir=folder.logs))
+        chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
     vectors = open_vectors(home.vectors, folder.private_vectors, records)
     stack.callback(vectors.close)
     context = SearchContext(

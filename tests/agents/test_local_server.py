@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agents.chat_errors import ChatModelError
 from agents.chat_models import ChatModel, open_chat_model
+from agents.chat_team import open_chat_team
 from agents.local_server import LocalServer
 from agents.settings import ChatSettings
 from tools.embedded import EMBEDDED_NAME, embedded_model_file
@@ -110,6 +111,19 @@ def test_the_same_seed_gives_the_same_answer_and_loops_may_change(model: ChatMod
     answers = [asyncio.run(model.aask([("user", "Write.")], Word, seed=seed)).raw for seed in (1, 1, 2, 3)]
     assert answers[0] == answers[1]
     assert len(set(answers)) > 1
+
+
+def test_agents_share_one_server() -> None:
+    common = ChatSettings(max_tokens=24)
+    cold = common.model_copy(update={"temperature": 0.0})
+    with open_chat_team({"evolver": common, "distiller": cold}) as team:
+        team.check()
+        servers = [team.model(agent)._server for agent in ("evolver", "distiller")]
+        assert servers[0] is not None and servers[0] is servers[1]
+        for agent in ("evolver", "distiller"):
+            assert team.model(agent).ask([("user", "How many heads?")], Choice).parsed
+        url = servers[0].url
+    assert closed_soon(url)
 
 
 def test_a_prompt_beyond_the_context_is_told(model: ChatModel) -> None:
