@@ -90,7 +90,7 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         return self.decode([rng.randrange(len(one.options)) for one in self.parameters])
 
     def mutate(self, design: Architecture, rng: random.Random) -> Architecture:
-        """One to a tenth of the widths drawn anew, then fitted to the limits by saliency."""
+        """One to a tenth of the widths drawn anew, then fitted as in `decode`."""
         most = max(1, round(_SHARE_MUTATED * len(self.parameters)))
         for _ in range(_MOST_TRIES):
             codes = list(self.encode(design))
@@ -109,7 +109,8 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         for place, parameter in enumerate(self.parameters):
             for code in (codes[place] - 1, codes[place] + 1):
                 if 0 <= code < len(parameter.options):
-                    other = self.decode([*codes[:place], code, *codes[place + 1 :]])
+                    # Not filled up: the nearest design is meant.
+                    other = self.designer.fit(self._widths.decode([*codes[:place], code, *codes[place + 1 :]]))
                     if other != design and not self._design_problems(other):
                         found[other] = None
         return list(found)
@@ -118,7 +119,7 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         return self._widths.encode(design)
 
     def decode(self, codes: Sequence[int]) -> Architecture:
-        """The design of these widths where it is legal, else fitted to the limits by saliency."""
+        """The design of these widths where it is legal, else fitted to the limits by saliency and filled up."""
         design = self._widths.decode(codes)
         return self._filler.fit(design) if self._design_problems(design) else design
 
