@@ -9,6 +9,7 @@ import typer
 from penjing.errors import reported_errors
 from penjing.evaluate_command import (
     BatchSizeOption,
+    EdgeOption,
     LimitOption,
     LimitTokensOption,
     PerplexityOption,
@@ -46,6 +47,7 @@ def compare(
     perplexity: PerplexityOption = False,
     text: TextOption = None,
     limit_tokens: LimitTokensOption = None,
+    edge: EdgeOption = False,
     trust_remote_code: TrustOption = False,
     precision: PrecisionOption = "auto",
     batch_size: BatchSizeOption = None,
@@ -78,6 +80,7 @@ def compare(
                         perplexity=perplexity,
                         text=text,
                         limit_tokens=limit_tokens,
+                        edge=edge,
                         trust_remote_code=trust_remote_code,
                         precision=precision,
                         batch_size=batch_size,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.evaluation.edge_figures import EdgeCost
 from tools.evaluation.paper_table import SOURCE, paper_rows
 from tools.evaluation.results import CONVENTIONS, Convention, PerplexityResult, TaskResult
 from tools.evaluation.tasks import SEVEN_TASKS, TASKS
@@ -25,6 +26,15 @@ _SHORT = {
     "siqa": "SIQA",
 }
 _HEADERS: dict[Convention, str] = {"seq-128": "ppl 128", "seq-2048": "ppl 2048", "lm-eval-word": "ppl word"}
+
+
+_COSTS = {
+    "file_mb": "q4_k_m MB",
+    "decode_ms": "q4_k_m ms/token",
+    "memory_mb": "q4_k_m peak MB",
+    "torch_decode_ms": "torch ms/token",
+    "kv_cache_bytes_per_token": "KV bytes/token",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,8 @@ def compare_evaluations(results: "Sequence[EvaluateResult]", paper: bool = False
     columns += [Column(one, _HEADERS[one], "perplexity") for one in conventions]
     if conventions:
         columns.append(Column("bits_per_byte", "bits/byte", "perplexity"))
+    if any(result.edge is not None for result in results):
+        columns += [Column(key, header, "cost") for key, header in _COSTS.items()]
     names = _names(results)
     rows = [_row(name, result, tasks, conventions) for name, result in zip(names, results, strict=True)]
     notes = _notes(results, tasks, conventions)
@@ -116,6 +128,8 @@ def _row(name: str, result: "EvaluateResult", tasks: list[str], conventions: lis
         if taken is not None and taken.perplexity is not None:
             texts[convention] = f"{taken.perplexity:,.2f}"
             row.values[convention] = taken.perplexity
+    if result.edge is not None:
+        _put_costs(row, result.edge)
     bits = _bits(result, conventions)
     if bits is not None:
         texts["bits_per_byte"], row.values["bits_per_byte"] = f"{bits:.4f}", bits
@@ -127,6 +141,22 @@ def _put(row: Row, key: str, value: float | None, stderr: float | None) -> None:
         return
     row.values[key], row.values[f"{key}_stderr"] = value, stderr
     row.texts[key] = f"{value:.1f}" if stderr is None else f"{value:.1f} ± {stderr:.1f}"
+
+
+def _put_costs(row: Row, cost: EdgeCost) -> None:
+    size = cost.file_size("gguf", "q4_k_m")
+    small, plain = cost.speed("llama.cpp", "q4_k_m"), cost.speed("torch", "float32")
+    found = {
+        "file_mb": None if size is None else size.bytes / 1e6,
+        "decode_ms": None if small is None else small.decode_ms.median,
+        "memory_mb": None if small is None else small.peak_memory_mb,
+        "torch_decode_ms": None if plain is None else plain.decode_ms.median,
+        "kv_cache_bytes_per_token": cost.counts.kv_cache_bytes_per_token,
+    }
+    for key, value in found.items():
+        if value is not None:
+            row.values[key] = value
+            row.texts[key] = f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _paper_row(row: Any, tasks: list[str]) -> Row:
@@ -152,6 +182,11 @@ def _notes(results: "Sequence[EvaluateResult]", tasks: list[str], conventions: l
             [taken for result in results if (taken := _perplexity(result, convention)) is not None],
             lambda found: (found.text_sha256, found.sequence_length),
         )
+    costs = [result.edge for result in results if result.edge is not None]
+    if costs:
+        notes.append("Costs at batch size 1: q4_k_m by llama.cpp, torch in float32, median of the decoded tokens.")
+    if len({(cost.machine.processor, *(speed.threads for speed in cost.speeds[:1])) for cost in costs}) > 1:
+        notes.append("Costs: taken on different machines or with different threads, so they do not compare.")
     notes += [f"* {task} is not the public task: {TASKS[task].note}." for task in tasks if not TASKS[task].official]
     return notes
 

@@ -68,6 +68,6 @@ def _draw_sizes(axes: "Axes", rows: Sequence[Row], measure: str, colors: dict[st
         size = 5 if row.paper else 8
         axes.annotate(row.name.removeprefix("paper: "), (millions, value), fontsize=size, color=color)
     axes.set_xscale("log")
-    axes.set_xlabel("parameters in the files, millions")
+    axes.set_xlabel("parameters, millions")
     axes.set_ylabel(_MEASURES[measure])
     axes.grid(alpha=0.3)

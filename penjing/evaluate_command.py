@@ -31,6 +31,9 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first ite
 PerplexityOption = Annotated[
     bool, typer.Option("--perplexity", help="Also take the perplexity, in the field's three conventions.")
 ]
+EdgeOption = Annotated[
+    bool, typer.Option("--edge", help="Also measure files, speed and memory on this machine, by torch and llama.cpp.")
+]
 TextOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Text for the perplexity; default: WikiText-2 raw test.")
 ]
@@ -56,6 +59,7 @@ def evaluate(
     perplexity: PerplexityOption = False,
     text: TextOption = None,
     limit_tokens: LimitTokensOption = None,
+    edge: EdgeOption = False,
     dense: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show the same figures of this model beside, like the source's.")
     ] = None,
@@ -92,6 +96,7 @@ def evaluate(
             perplexity=perplexity,
             text=text,
             limit_tokens=limit_tokens,
+            edge=edge,
             trust_remote_code=trust_remote_code,
             precision=precision,
             batch_size=batch_size,
@@ -114,6 +119,7 @@ def request_of(
     perplexity: bool,
     text: Path | None,
     limit_tokens: str | None,
+    edge: bool,
     trust_remote_code: bool,
     precision: str,
     batch_size: int | None,
@@ -127,12 +133,13 @@ def request_of(
     return EvaluateRequest.model_validate(
         {
             "model": model,
-            "tasks": () if named is None and perplexity else named,
+            "tasks": () if named is None and (perplexity or edge) else named,
             "task_data": None if task_data is None else task_data.expanduser().absolute(),
             "limit": limit,
             "perplexity": CONVENTIONS if perplexity else (),
             "text": None if text is None else text.expanduser(),
             "limit_tokens": None if limit_tokens is None else count_of(limit_tokens, "--limit-tokens"),
+            "edge": edge,
             "trust_remote_code": trust_remote_code,
             "precision": precision,
             "batch_size": batch_size,

@@ -8,6 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tools.evaluate import EvaluateResult
+    from tools.evaluation.edge_figures import EdgeCost
     from tools.evaluation.results import PerplexityResult, TaskAverage, TaskResult
 
 
@@ -18,7 +19,9 @@ def print_evaluation(result: "EvaluateResult") -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    say(f"{result.request.model}: {result.parameters:,} parameters in its files; {result.compute}")
+    padded = result.file_parameters != result.parameters
+    padding = f" ({result.file_parameters:,} with padding)" if padded else ""
+    say(f"{result.request.model}: {result.parameters:,} parameters{padding}; {result.compute}")
     for one in (result, result.dense):
         if one is not None and one.ran_own_code:
             say(f"Python code that comes with {one.request.model} was run.")
@@ -30,6 +33,9 @@ def print_evaluation(result: "EvaluateResult") -> None:
         console.print(_perplexity_table(result))
         for line in _perplexity_notes(result.perplexities):
             say(line)
+    for name, one in (("", result), ("dense ", result.dense)):
+        if one is not None and one.edge is not None:
+            console.print(_edge_table(f"{name}cost on this machine", one.edge))
     say(f"Kept in {result.file}")
 
 
@@ -109,6 +115,18 @@ def _perplexity_notes(results: "tuple[PerplexityResult, ...]") -> list[str]:
     lines.append(f"beginning-of-text token: {policies}")
     lines.append("Only figures of one convention compare, and between tokenizers only bits per byte of the same text.")
     return lines
+
+
+def _edge_table(title: str, cost: "EdgeCost") -> Table:
+    from penjing.edge_table import edge_rows
+
+    table = _table()
+    table.add_column(title, min_width=30)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("")
+    for row in edge_rows(cost):
+        table.add_row(*row)
+    return table
 
 
 def _table() -> Table:

@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tools.evaluation.evaluated_model import EvaluatedModel, find_model
+from tools.evaluation.edge_figures import EdgeCost
+from tools.evaluation.evaluated_model import EvaluatedModel, find_model, unpadded_parameters
 from tools.evaluation.evaluation_text import EvaluationText, limited, read_evaluation_text
 from tools.evaluation.result_cache import ResultCache
 from tools.evaluation.results import Convention, PerplexityResult, Precision, TaskAverage, TaskResult, average
@@ -36,6 +37,7 @@ class EvaluateRequest(BaseModel):
     perplexity: tuple[Convention, ...] = Field((), description="conventions of perplexity to take")
     text: Path | None = Field(None, description="text for the perplexity; null: WikiText-2 raw test")
     limit_tokens: int | None = Field(None, ge=2, description="only the beginning of the text")
+    edge: bool = Field(False, description="measure what the model costs on this machine")
     dense: str | None = Field(None, description="another model, like the source, whose figures stand beside")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -47,8 +49,8 @@ class EvaluateRequest(BaseModel):
 
 
 class EvaluateResult(BaseModel):
-    """What was found. `parameters` are those in the model's files, tied ones once and padding included; `names` are all
-    under which these very files were evaluated.
+    """What was found. `parameters` are those of the model, tied ones once, `file_parameters` those in its files, which
+    may be padded with zeros; `names` are all under which these very files were evaluated.
 
     Both averages are over those of the seven tasks that are there: their `label` says how many. `dense` holds the same
     figures of the model that was named to stand beside.
@@ -61,6 +63,7 @@ class EvaluateResult(BaseModel):
     path: Path
     digest: str
     parameters: int
+    file_parameters: int
     ran_own_code: bool
     precision: Precision
     compute: str
@@ -68,6 +71,7 @@ class EvaluateResult(BaseModel):
     average_acc_norm: TaskAverage | None = None
     average_acc: TaskAverage | None = None
     perplexities: tuple[PerplexityResult, ...] = ()
+    edge: EdgeCost | None = None
     dense: "EvaluateResult | None" = None
     seconds: float = 0.0
     file: Path | None = None
@@ -118,6 +122,12 @@ def _evaluated(
     from tools.sources import load_tokenizer
 
     started = time.monotonic()
+    edge = None
+    if request.edge:
+        from tools.evaluation.edge_cost import measure_edge
+
+        # Before this process holds weights too, which would take memory from the processes that are measured.
+        edge = measure_edge(model.path, report=report)
     compute = choose_compute(request.precision)
     loaded = LoadedModel(model, compute)
     cache = ResultCache(evaluations_folder(request.cache, model.digest))
@@ -133,11 +143,13 @@ def _evaluated(
         names=(model.name,),
         path=model.path,
         digest=model.digest,
-        parameters=model.parameters,
+        parameters=unpadded_parameters(model),
+        file_parameters=model.parameters,
         ran_own_code=model.runs_own_code,
         precision=compute.precision,
         compute=compute.describe(),
         tasks=tasks,
         perplexities=found,
+        edge=edge,
         seconds=time.monotonic() - started,
     ).with_averages()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from penjing.commands import app
 from tests.tools.evaluation_data import write_tasks
+from tools.evaluate import EvaluateResult
 from tools.evaluation.paper_table import paper_rows
 from tools.evaluation.tasks import SEVEN_TASKS, TASKS
 
@@ -100,6 +102,44 @@ def test_json_and_the_written_file(place: Path, monkeypatch: pytest.MonkeyPatch)
     (task,) = document["tasks"]
     assert task["task"] == "boolq" and task["items"] == 3 and task["precision"] == "float32"
     assert document["average_acc"]["tasks"] == ["boolq"] and len(document["average_acc"]["missing"]) == 6
+
+
+def test_costs_are_compared_where_they_were_measured(place: Path) -> None:
+    from tests.penjing.test_edge_table import COST, SPEED
+
+    quantised = SPEED.model_copy(update={"format": "q4_k_m"})
+    here = COST.model_copy(update={"speeds": (quantised,)})
+    there = here.model_copy(update={"machine": COST.machine.model_copy(update={"processor": "Another CPU"})})
+    for model, cost in (("small", here), ("other", there)):
+        run("evaluate", model, "--tasks", "copa", "--task-data", "tasks", "--output", f"report-{model}")
+        file = place / f"report-{model}" / "evaluation.json"
+        result = EvaluateResult.model_validate_json(file.read_text()).model_copy(update={"edge": cost})
+        file.write_text(result.model_dump_json())
+    lines = run("compare", "report-small", "report-other").stdout.splitlines()
+    assert all(name in lines[0] for name in ("copa *", "q4_k_m MB", "q4_k_m ms/token", "KV bytes/token"))
+    assert lines[2].split()[-5:] == ["88.0", "12.0", "310.4", "-", "23,040"], "no time by torch"
+    assert any("taken on different machines" in line for line in lines)
+    assert not any("different machines" in line for line in run("compare", "report-small").stdout.splitlines())
+
+
+@pytest.mark.slow
+def test_the_cost_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured by real processes, though few times, shown as a table, kept, and compared."""
+    from tools.evaluation import edge_cost
+
+    few = {"threads": 1, "repeats": 2, "prompt_tokens": 12, "new_tokens": 3, "formats": ("float32", "q4_k_m")}
+    monkeypatch.setattr(edge_cost, "measure_edge", partial(edge_cost.measure_edge, **few))
+    result = run("evaluate", "small", "--edge")
+    assert "cost on this machine" in result.stdout and "KV cache per token" in result.stdout
+    assert "llama.cpp, q4_k_m: decode" in result.stdout and "timing llama.cpp, q4_k_m" in result.stderr
+    assert "lm-eval" not in result.stdout, "no tasks where only the cost was asked for"
+    run("evaluate", "small", "--tasks", "copa", "--task-data", "tasks")
+    lines = run("compare", "small").stdout.splitlines()
+    assert "copa *" in lines[0] and all(name in lines[0] for name in ("q4_k_m MB", "q4_k_m ms/token", "torch ms/token"))
+    (row,) = json.loads(run("compare", "small", "--json").stdout)["models"]
+    assert row["decode_ms"] > 0 and row["torch_decode_ms"] > 0 and row["memory_mb"] > 1
+    assert row["kv_cache_bytes_per_token"] == 3 * 2 * 4 * 16 * 2, "layers, keys and values, heads, width, float16"
+    assert 0 < row["file_mb"] < 1
 
 
 @pytest.mark.parametrize(

@@ -516,15 +516,22 @@ def test_smollm2_is_as_good_as_lm_evals_own_command_says(tmp_path: Path) -> None
         "metric_list:\n  - {metric: acc, aggregation: mean, higher_is_better: true}\n"
         "  - {metric: acc_norm, aggregation: mean, higher_is_better: true}\n"
     )
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args", f"pretrained={path}"]
-    command += ["--tasks", "local_openbookqa", "--include_path", str(tmp_path), "--limit", "50"]
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--tasks", "local_openbookqa"]
+    command += ["--model_args", f"pretrained={path},dtype=float32", "--include_path", str(tmp_path), "--limit", "50"]
     command += ["--batch_size", "8", "--device", "cpu", "--output_path", str(tmp_path / "out")]
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     subprocess.run(command, check=True, env=environment, cwd=tmp_path, capture_output=True)
     (report,) = (tmp_path / "out").rglob("results_*.json")
     theirs = json.loads(report.read_text())["results"]["local_openbookqa"]
     found = evaluate(
-        EvaluateRequest(model=str(path), tasks=("openbookqa",), task_data=data, limit=50, cache=tmp_path / "cache")
+        EvaluateRequest(
+            model=str(path),
+            tasks=("openbookqa",),
+            task_data=data,
+            limit=50,
+            precision="float32",
+            cache=tmp_path / "cache",
+        )
     ).tasks[0]
     print(f"ours {found.acc} {found.acc_norm}, lm-eval's command {theirs['acc,none']} {theirs['acc_norm,none']}")
     assert found.items == theirs["sample_len"] == 50

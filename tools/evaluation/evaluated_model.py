@@ -108,6 +108,17 @@ def load_evaluated(model: EvaluatedModel) -> "tuple[PreTrainedModel, PreTrainedT
     return loaded.eval(), tokenizer
 
 
+def unpadded_parameters(model: EvaluatedModel) -> int:
+    """Parameters without zeros that pad layers to equal widths; of families that cannot be cut, all in the files."""
+    from tools.evaluation.edge_subject import open_subject
+
+    try:
+        design = open_subject(model.path).design
+    except InputError:
+        return model.parameters  # it can be evaluated all the same
+    return model.parameters if design is None else design.parameters
+
+
 def vocabulary_of(model: "PreTrainedModel") -> int:
     """How many tokens the model's embedding has."""
     return int(model.get_input_embeddings().get_parameter("weight").shape[0])

@@ -45,6 +45,7 @@ def merged(earlier: "EvaluateResult", later: "EvaluateResult") -> "EvaluateResul
             "names": tuple(dict.fromkeys((*later.names, *earlier.names))),
             "tasks": tuple(tasks.values()),
             "perplexities": tuple(perplexities.values()),
+            "edge": later.edge or earlier.edge,
             "dense": later.dense or earlier.dense,
         }
     ).with_averages()
