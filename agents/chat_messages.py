@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from agents.chat_answers import Answer, Reading, read_answer
+from memory.values import storable
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -84,8 +85,11 @@ def _answer(
     tokens: tuple[int, int, int],
     failed: Sequence[str],
 ) -> Answer:
+    # As the records can hold it: prompts are made from them, and a recorded call must be found again.
+    text = storable(text)
     read = read_answer(text, schema, cut_off=(finish or "").lower() in ("length", "max_tokens"))
     if read.parsed is None and refusal:
+        refusal = storable(refusal)
         text, read = text or refusal, Reading(error=f"The model refused to answer: {refusal}", fault="refused")
     elif read.parsed is None and finish == "content_filter":
         read = Reading(error=_FILTERED, fault="filtered")

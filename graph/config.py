@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.settings import AgentsSettings, ChatSettings
@@ -19,7 +19,7 @@ from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 # These change where things are kept or how they are computed, not what comes out.
-_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name"}
+_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "record", "replay"}
 
 
 def parse_size(value: Any) -> Any:
@@ -75,6 +75,12 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     workers: Literal["processes", "local"] = Field("processes", description="a subprocess for each candidate, or none")
     keep_models: int = Field(3, ge=1, description="trained weights are kept for this many best trials and trial 0")
     prompt_dir: Path | None = Field(None, description="folder with your own prompt templates")
+    record: Path | None = Field(
+        None, description="new file (JSON lines) in which every call of a chat model is recorded as it happens"
+    )
+    replay: Path | None = Field(
+        None, description="file that record wrote: the search is run again from it, without any chat model"
+    )
     home: Path = Field(
         default_factory=lambda: user_data_path("penjing"), description="where runs, records and vectors are kept"
     )
@@ -82,10 +88,17 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         default_factory=lambda: user_cache_path("penjing"), description="where converted models and surveys are kept"
     )
 
-    @field_validator("home", "cache", "prompt_dir")
+    @field_validator("home", "cache", "prompt_dir", "record", "replay", "task_data")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
+
+    @field_validator("replay")
+    @classmethod
+    def _either(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("record") is not None:
+            raise ValueError("a search is recorded or replayed, not both: leave record or replay out")
+        return value
 
     @field_validator("space")
     @classmethod

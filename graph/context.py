@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
+from agents.cassette import Cassette
 from agents.chat_answers import Answer, read_answer
 from agents.chat_team import ChatTeam
 from agents.conversation import Question
@@ -80,6 +81,7 @@ class SearchContext(RunContext):
     vectors: VectorStore
     prompts: PromptLibrary
     chat: ChatTeam | None
+    cassette: Cassette | None = None
     proposers: dict[Stage, Proposer] = field(default_factory=dict)
 
     def proposer(self, stage: Stage) -> Proposer:
@@ -105,13 +107,13 @@ class SearchContext(RunContext):
         for call in self.records.calls(self.run_id):
             if call.turn == question.turn and call.messages == messages and call.schema_name == schema:
                 return _answer_of(call, question)
-        if self.chat is None:
-            raise ValueError("this search was opened without a chat model")
         self.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
-        metadata = {"run": self.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
-        seed = self.turn_seed(question.turn)
-        model = self.chat.model(question.agent)
-        answer = await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+        settings = self.config.chat_settings()[question.agent]
+        settings = settings.model_copy(update={"seed": self.turn_seed(question.turn)})
+        if self.cassette is None:
+            answer, temperature = await self._ask_model(question), settings.temperature
+        else:
+            answer, temperature = await self.cassette.ask(question, settings, partial(self._ask_model, question))
         self.records.add_call(
             Call(
                 run_id=self.run_id,
@@ -122,7 +124,7 @@ class SearchContext(RunContext):
                 messages=messages,
                 answer=answer.raw,
                 schema_name=schema,
-                temperature=model.settings.temperature,
+                temperature=temperature,
                 input_tokens=answer.input_tokens,
                 output_tokens=answer.output_tokens,
                 seconds=answer.seconds,
@@ -131,6 +133,13 @@ class SearchContext(RunContext):
             )
         )
         return answer
+
+    async def _ask_model(self, question: Question) -> Answer:
+        if self.chat is None:
+            raise ValueError("this search was opened without a chat model")
+        metadata = {"run": self.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
+        model, seed = self.chat.model(question.agent), self.turn_seed(question.turn)
+        return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
 
 
 def _answer_of(call: Call, question: Question) -> Answer:

@@ -9,6 +9,7 @@ import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from agents.cassette import Cassette
 from agents.chat_team import open_chat_team
 from graph.builder import make_graph
 from graph.config import SearchConfig
@@ -64,8 +65,11 @@ async def _open(
     home = Home(config.home)
     folder = home.run(run_id)
     prompts = PromptLibrary(config.prompt_dir)
+    cassette = _open_cassette(run_id, config)
+    if cassette is not None:
+        stack.callback(cassette.close)
     chat = None
-    if config.trials > 1:
+    if config.trials > 1 and config.replay is None:
         chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
     vectors = open_vectors(home.vectors, folder.private_vectors, records)
     stack.callback(vectors.close)
@@ -77,8 +81,16 @@ async def _open(
         workers=make_workers(config.workers, folder.logs),
         prompts=prompts,
         chat=chat,
+        cassette=cassette,
         emit=emit,
     )
     if chat is not None:
         await asyncio.to_thread(chat.check)
     return context
+
+
+def _open_cassette(run_id: str, config: SearchConfig) -> Cassette | None:
+    """Where the run is recorded, or what it is replayed from, if either."""
+    if config.replay is not None:
+        return Cassette.replay(config.replay, run_id, config.deciding())
+    return None if config.record is None else Cassette.record(config.record, run_id, config.deciding())

@@ -47,6 +47,12 @@ def search(
     config: Annotated[Path | None, typer.Argument(help="YAML file with settings; see penjing settings.")] = None,
     preset: Annotated[str | None, typer.Option(help="Settings that come with Penjing: quick.")] = None,
     assignments: SetOption = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record every call of a chat model in this new file.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run a recorded search again, without any chat model.")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -60,7 +66,8 @@ def search(
     with reported_errors(as_json, debug):
         from penjing.configuration import load_config
 
-        configuration = load_config(config, preset, assignments or [])
+        tapes = [f"{key}={json.dumps(str(path))}" for key, path in (("record", record), ("replay", replay)) if path]
+        configuration = load_config(config, preset, [*(assignments or []), *tapes])
         from graph.session import SearchSession
 
         session = SearchSession.start(configuration)

@@ -1,10 +1,12 @@
 """propose: ask whoever's stage it is for designs, or again for those that the checker sent back."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from langgraph.runtime import Runtime
 
+from agents.cassette import Recalled
 from agents.proposers import Proposed, Rejection, Situation
 from graph.context import SearchContext
 from graph.events import StageEvent
@@ -74,15 +76,11 @@ def _situation(context: SearchContext, state: SearchState, turn: int, rejection:
     trials = {trial.number: trial for trial in context.records.trials(context.run_id)}
     number = state.get("parent")
     parent = None if number is None else trials[number]
-    recall = context.config.recall
     nearby: tuple[RetrievedDesign, ...] = ()
     lessons: tuple[RetrievedLesson, ...] = ()
-    if parent is not None and recall and rejection is None:
-        where = {"source": context.config.source, "corpus": context.config.corpus}
-        nearby = tuple(
-            nearest_designs(context.vectors, parent.architecture, context.survey.architecture, recall, where)
-        )
-        lessons = tuple(related_lessons(context.vectors, _topic(parent), recall, where))
+    if parent is not None and context.config.recall and rejection is None:
+        look = partial(_recall, context, parent)
+        nearby, lessons = look() if context.cassette is None else context.cassette.recall(turn, look)
         nearby, lessons = _with_excess(nearby, trials), _with_excess(lessons, trials)
     return Situation(
         turn=turn,
@@ -94,6 +92,13 @@ def _situation(context: SearchContext, state: SearchState, turn: int, rejection:
         lessons=lessons,
         rejection=rejection,
     )
+
+
+def _recall(context: SearchContext, parent: TrialView) -> Recalled:
+    """What memory has on the current architecture: designs near it, and lessons on what was thought last."""
+    count, where = context.config.recall, {"source": context.config.source, "corpus": context.config.corpus}
+    nearby = nearest_designs(context.vectors, parent.architecture, context.survey.architecture, count, where)
+    return tuple(nearby), tuple(related_lessons(context.vectors, _topic(parent), count, where))
 
 
 def _with_excess(notes: tuple[Note, ...], trials: dict[int, TrialView]) -> tuple[Note, ...]:

@@ -1,0 +1,136 @@
+"""The lines of a cassette, and the words for what a question has otherwise than the recorded ones."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from agents.chat_answers import Answer, read_answer
+from agents.conversation import Question
+from agents.json_schema import strict_json_schema
+from agents.settings import ChatSettings
+
+_SHOWN = 40
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TapedSearch(_Line):
+    """The first line: which run was recorded, with which settings."""
+
+    kind: Literal["search"] = "search"
+    format: Literal[1] = 1
+    run: str
+    settings: dict[str, Any]
+
+
+class TapedMemory(_Line):
+    """What memory gave for the prompt of a turn."""
+
+    kind: Literal["memory"] = "memory"
+    turn: int
+    nearby: list[dict[str, Any]]
+    lessons: list[dict[str, Any]]
+
+
+class TapedCall(_Line):
+    """One call of a chat model: all that was sent, all that came back."""
+
+    kind: Literal["call"] = "call"
+    turn: int
+    agent: str
+    model: str
+    temperature: float
+    seed: int
+    max_tokens: int
+    messages: list[tuple[str, str]]
+    answer_schema: dict[str, Any]
+    raw: str
+    error: str | None
+    finish_reason: str | None
+    faults: tuple[str, ...]
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    seconds: float
+
+    @classmethod
+    def of(cls, question: Question, answer: Answer, settings: ChatSettings) -> Self:
+        """A call that was just made."""
+        return cls(
+            turn=question.turn,
+            agent=question.agent,
+            temperature=settings.temperature,
+            seed=settings.seed,
+            max_tokens=settings.max_tokens,
+            messages=list(question.messages),
+            answer_schema=strict_json_schema(question.schema),
+            **answer.model_dump(exclude={"parsed"}),
+        )
+
+    def asks(self, question: Question) -> bool:
+        """Whether this call is that question."""
+        return (self.turn, self.agent, self.answer_schema["title"], self.messages) == (
+            question.turn,
+            question.agent,
+            question.schema.__name__,
+            list(question.messages),
+        )
+
+    def answer(self, question: Question) -> Answer:
+        """What was answered, read again."""
+        parsed = None if self.error else read_answer(self.raw, question.schema).parsed
+        shared = Answer.model_fields.keys() & type(self).model_fields.keys()
+        return Answer(parsed=parsed, **{name: getattr(self, name) for name in shared})
+
+
+_ANY_LINE: TypeAdapter[TapedSearch | TapedCall | TapedMemory] = TypeAdapter(
+    Annotated[TapedSearch | TapedCall | TapedMemory, Field(discriminator="kind")]
+)
+
+
+def read_line(value: Any) -> TapedSearch | TapedCall | TapedMemory:
+    """A line from its JSON value. Raises ValidationError where it is none."""
+    return _ANY_LINE.validate_python(value)
+
+
+def json_line(line: TapedSearch | TapedCall | TapedMemory) -> bytes:
+    """A line as bytes, its end included."""
+    return json.dumps(line.model_dump(), separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def difference(question: Question, calls: Sequence[TapedCall]) -> str:
+    """Where a question first leaves the recorded call that is nearest to it."""
+    nearest = max(calls, key=lambda call: _in_common(question, call))
+    count, place = _in_common(question, nearest)
+    asked, taped = list(question.messages), nearest.messages
+    if count == len(asked) == len(taped):
+        return f"a {question.schema.__name__} is asked for, recorded is a {nearest.answer_schema['title']}"
+    if count == min(len(asked), len(taped)):
+        return f"it has {len(asked)} messages, the recorded call {len(taped)}"
+    (role, now), (old_role, before) = asked[count], taped[count]
+    if role != old_role:
+        return f"message {count + 1} is the {role}'s, recorded is the {old_role}'s"
+    return (
+        f"message {count + 1} ({role}) differs at character {place + 1}, now {_around(now, place)}, "
+        f"recorded {_around(before, place)}"
+    )
+
+
+def _in_common(question: Question, call: TapedCall) -> tuple[int, int]:
+    """How many first messages are equal, and how many first characters of the next one."""
+    pairs = list(zip(question.messages, call.messages, strict=False))
+    count = next((index for index, (one, other) in enumerate(pairs) if one != other), len(pairs))
+    if count == len(pairs):
+        return count, 0
+    one, other = pairs[count][0][1], pairs[count][1][1]
+    same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return count, same
+
+
+def _around(text: str, place: int) -> str:
+    start = max(0, place - _SHOWN // 2)
+    return json.dumps(text[start : place + _SHOWN // 2], ensure_ascii=False)
