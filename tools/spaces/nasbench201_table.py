@@ -14,6 +14,7 @@ from tools.spaces.nasbench201 import Cell, NASBench201Space
 if TYPE_CHECKING:
     from pyarrow import Table  # type: ignore[import-untyped]
 
+_DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 _ENDINGS = ".csv, .csv.gz, .parquet or .parquet.gz"
 
 
@@ -103,7 +104,12 @@ class NASBench201Table:
             raise InputError("Reading an archive of NATS-Bench needs its package: pip install nats_bench.") from error
         if not path.exists():
             raise InputError(f"There is no archive of NATS-Bench at {path}; check the path.")
-        archive = nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+        if dataset not in _DATASETS:
+            raise InputError(f"NATS-Bench has no data set {dataset!r}; it has {', '.join(_DATASETS)}.")
+        try:
+            archive = nats_bench.create(str(path), "tss", fast_mode=path.is_dir(), verbose=False)
+        except (OSError, EOFError, ValueError) as error:
+            raise InputError(f"{path} is no archive of NATS-Bench's topology space: {error}.") from error
         learnt_from = "cifar10-valid" if dataset == "cifar10" else dataset
 
         def accuracy(index: int, name: str, side: str) -> float:
