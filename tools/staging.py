@@ -16,18 +16,23 @@ def staged_directory(
 ) -> Iterator[Path]:
     """Yield an empty directory beside `destination`; when the block ends well, rename it to `destination`.
 
-    When the block raises, nothing is left behind. An existing `destination` must be empty or `overwrite` be set; a full
-    one is only replaced where `may_replace` says that it holds what may be lost. Raises InputError where the place is
-    taken or cannot be written (no permission, disk full, name too long).
+    When the block raises, nothing is left behind, no folder made for it either. An existing `destination` must be empty
+    or `overwrite` be set; a full one is only replaced where `may_replace` says that it holds what may be lost. Raises
+    InputError where the place is taken or cannot be written (no permission, disk full, name too long).
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 - resolve() would follow a link that is to be kept
     staged = destination.parent / f".{destination.name[:100]}.{uuid.uuid4().hex[:8]}.partial"
+    made: list[Path] = []
     try:
         _check_place(destination, overwrite, may_replace)
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(destination.parent.parents), destination.parent):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                made.append(folder)
         staged.mkdir()
         yield staged
         _move_in(staged, destination)
+        made.clear()
     except OSError as error:
         # Several libraries raise OSError of their own for other causes; those carry no errno and are not about disks.
         if error.errno is None:
@@ -37,6 +42,9 @@ def staged_directory(
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
 
 
 def _check_place(destination: Path, overwrite: bool, may_replace: Callable[[Path], bool] | None) -> None:

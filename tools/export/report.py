@@ -24,10 +24,11 @@ class ExportReport:
     dtype: str = "float32"
     remote_code: bool = False
     prediction: PredictedFile | None = None
+    remarks: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Sentences on what is not as one might expect: padding, fallen back tensors, code that comes along."""
-        notes: list[str] = []
+        notes = list(self.remarks)
         if self.padded:
             notes.append(
                 f"Layers differ in their widths: padded with zeros to the widest, {self.file_parameters:,} parameters "

@@ -89,8 +89,10 @@ def _for_gguf(path: str, folder: str, file: CardFile) -> list[Tool]:
                 "import xllamacpp\n\n"
                 "parameters = xllamacpp.CommonParams()\n"
                 f'parameters.model.path = "{path}"\n'
+                "parameters.n_ctx, parameters.verbosity = 2048, 1\n"
                 "server = xllamacpp.Server(parameters)\n"
-                'print(server.handle_completions({"prompt": "Once upon a time", "max_tokens": 40}))'
+                'answer = server.handle_completions({"prompt": "Once upon a time", "max_tokens": 40})\n'
+                'print(answer["choices"][0]["text"])'
             ),
             remark="llama.cpp in Python",
         ),

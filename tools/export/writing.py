@@ -1,6 +1,7 @@
 """One export from start to end: the right writer for what was asked, and the model card beside the weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tools.export.report import ExportReport
 from tools.fingerprint import model_fingerprint
 from tools.requests import Progress, ReportProgress
 from tools.sources import weight_files
+
+_NOT_COMPACT = "All layers are alike, so the stock class is as small as a compact export, and no code comes along."
 
 
 def export_model(
@@ -64,10 +67,12 @@ def export_model(
         )
     report(Progress(phase="writing", done=0, total=1))
     dtype = getattr(torch, options.dtype) if options.dtype else next(model.parameters()).dtype
-    # Where nothing would be padded, the stock class is as small and needs no code.
-    small = options.compact and padded_architecture(architecture) != architecture
-    write = export_compact if small else export_huggingface
-    return write(model, architecture, source_path, destination, options.overwrite, dtype, finish)
+    if not options.compact:
+        return export_huggingface(model, architecture, source_path, destination, options.overwrite, dtype, finish)
+    if padded_architecture(architecture) != architecture:
+        return export_compact(model, architecture, source_path, destination, options.overwrite, dtype, finish)
+    written = export_huggingface(model, architecture, source_path, destination, options.overwrite, dtype, finish)
+    return replace(written, remarks=(_NOT_COMPACT,))
 
 
 def _fingerprint(directory: Path) -> str:
