@@ -14,6 +14,7 @@ from prompts.library import PromptLibrary, RenderedPrompt
 from tools.architecture import Architecture
 from tools.costs import costs_in_words, limits_in_words
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
+from tools.settings import GoalSettings
 from tools.spaces import PrunedLMSpace
 
 _SENSITIVITY_ROWS = 6
@@ -40,6 +41,7 @@ def system_message(prompts: PromptLibrary, space: PrunedLMSpace, source: str) ->
     rendered = prompts.render(
         "system",
         source=source,
+        aim=aim(settings),
         depth=len(space.source.layers),
         hidden_size=space.source.hidden_size,
         num_key_value_heads=layer.num_key_value_heads,
@@ -97,9 +99,25 @@ def trial_row(trial: TrialView) -> dict[str, Any]:
         "design": trial.architecture.describe(),
         "parameters": trial.architecture.parameters,
         "loss": loss,
-        # A measured time differs from run to run, and with it the answer of the same seed would: shown where it counts.
-        "costs": costs_in_words(trial.architecture, measurement.latency_ms if measurement else None, trial.goal),
+        "figures": _figures(trial),
     }
+
+
+def _figures(trial: TrialView) -> list[str]:
+    """What else of a trial counts in its run: accuracy where that decides, costs that are limited.
+
+    A measured time differs from run to run, and with it the answer of the same seed would: it is told where it counts.
+    """
+    accuracy = [] if trial.accuracy is None else [f"accuracy {trial.accuracy:.3f}"]
+    latency = trial.measurement.latency_ms if trial.measurement else None
+    return [*accuracy, *costs_in_words(trial.architecture, latency, trial.goal)]
+
+
+def aim(goal: GoalSettings) -> str:
+    """The figure that decides, in words."""
+    if goal.objective == "loss":
+        return "lowest validation loss"
+    return f"highest zero-shot accuracy (mean of {', '.join(goal.objective_tasks)})"
 
 
 def band(space: PrunedLMSpace) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Evolver(Proposer):
         first = self._prompts.render(
             "strategies",
             parent={**trial_row(parent), "loss": parent.loss},
+            improve="lower the loss" if parent.goal.objective == "loss" else "raise the accuracy",
+            limited=band(situation.space)["limited"],
             history=[vars(note) for note in situation.nearby],
             lessons=[vars(note) for note in situation.lessons],
         )

@@ -88,7 +88,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         default_factory=lambda: user_cache_path("penjing"), description="where converted models and surveys are kept"
     )
 
-    @field_validator("home", "cache", "prompt_dir", "record", "replay")
+    @field_validator("home", "cache", "prompt_dir", "record", "replay", "task_data")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

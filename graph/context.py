@@ -22,9 +22,10 @@ from memory.tables import Call
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from prompts.library import PromptLibrary
+from tools.accuracy import accuracy_request
 from tools.architecture import Architecture
 from tools.pruning.saliency import Saliency
-from tools.requests import Survey, TrialRequest
+from tools.requests import AccuracyRequest, Survey, TrialRequest
 from tools.spaces import PrunedLMSpace
 from tools.workers import Workers
 
@@ -61,11 +62,21 @@ class RunContext:
         saliency = Saliency.load(self.survey.folder / SALIENCY_FILE)
         return make_space(self.config, source, saliency)
 
+    @cached_property
+    def accuracy(self) -> AccuracyRequest | None:
+        """The tasks that decide, if any. Raises InputError where they cannot be scored."""
+        return accuracy_request(self.config.goal_settings())
+
     def trial_request(self, design: Architecture) -> TrialRequest:
         """The request to grow `design`, its files kept under its evaluation key."""
         config = self.config
         request = TrialRequest(
-            survey=self.survey, design=design, recipe=config.recipe, seed=config.seed, folder=config.home
+            survey=self.survey,
+            design=design,
+            recipe=config.recipe,
+            seed=config.seed,
+            folder=config.home,
+            accuracy=self.accuracy,
         )
         return request.model_copy(update={"folder": self.home.evaluation(request.key)})
 

@@ -50,11 +50,14 @@ class SurveyEvent(Event):
     compute: str
     budget: int
     limits: tuple[str, ...] = ()
+    accuracy: float | None = None
 
     def __str__(self) -> str:
-        words = " ".join([f"budget {self.budget:,} parameters ({self.compute})", *self.limits])
+        budget = f"budget {self.budget:,} parameters ({self.compute}){'.' if self.limits else ''}"
+        words = " ".join([budget, *self.limits])
         return (
-            f"source: {self.parameters:,} parameters, loss {self.loss:.4f}, {self.latency_ms:.1f} ms per token; {words}"
+            f"source: {self.parameters:,} parameters, loss {self.loss:.4f}{_accuracy(self.accuracy)}, "
+            f"{self.latency_ms:.1f} ms per token; {words}"
         )
 
 
@@ -80,7 +83,7 @@ class ProposalEvent(Event):
 
 
 class EvaluationEvent(Event):
-    """A trial has its measurement; `best_loss` is the lowest so far of those within the limits.
+    """A trial has its measurement; `best_loss` and `best_accuracy` are those of the best so far within the limits.
 
     `over_limit` says by how much this one is over a measured limit.
     """
@@ -96,13 +99,16 @@ class EvaluationEvent(Event):
     failure: str | None
     best_loss: float | None
     over_limit: str | None = None
+    accuracy: float | None = None
+    best_accuracy: float | None = None
 
     def __str__(self) -> str:
         if self.failure is not None:
             return f"trial {self.trial} failed: {self.failure}"
         paid = "from cache" if self.cached else f"{self.seconds:.0f} s"
         over = "" if self.over_limit is None else f", over the limit: {self.over_limit}"
-        return f"trial {self.trial}: {self.parameters:,} parameters, loss {self.loss:.4f}{over} ({paid})"
+        figures = f"{self.parameters:,} parameters, loss {self.loss:.4f}{_accuracy(self.accuracy)}"
+        return f"trial {self.trial}: {figures}{over} ({paid})"
 
 
 class BudgetEvent(Event):
@@ -127,11 +133,15 @@ class FinishedEvent(Event):
     loss: float
     export: str
     reason: str
+    accuracy: float | None = None
 
     def __str__(self) -> str:
-        return (
-            f"finished ({self.reason}): best is trial {self.best} with loss {self.loss:.4f}, exported to {self.export}"
-        )
+        figures = f"loss {self.loss:.4f}{_accuracy(self.accuracy)}"
+        return f"finished ({self.reason}): best is trial {self.best} with {figures}, exported to {self.export}"
+
+
+def _accuracy(share: float | None) -> str:
+    return "" if share is None else f", accuracy {share:.3f}"
 
 
 AnyEvent = StageEvent | ProgressEvent | SurveyEvent | ProposalEvent | EvaluationEvent | BudgetEvent | FinishedEvent

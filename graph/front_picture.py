@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 _LABELS: dict[Objective, str] = {
     "parameters": "parameters, millions",
     "loss": "validation loss, nats per token",
+    "accuracy": "mean zero-shot accuracy",
     "latency_ms": "decoding, ms per token",
     "memory_mb": "memory, MB",
     "file_mb": "weights file, MB",
 }
-_QUALITIES: tuple[Objective, ...] = ("loss",)
+_QUALITIES: tuple[Objective, ...] = ("loss", "accuracy")
 _FRONT, _OTHERS, _OVER = "#15803d", "#9ca3af", "#b91c1c"
 
 

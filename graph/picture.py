@@ -54,20 +54,30 @@ def draw_search(
     )
     shapes.set_title(title)
     for stage, colour in _COLOURS.items():
-        points = [(trial.number, trial.loss) for trial in trials if trial.stage == stage and trial.acceptable]
+        points = [(trial.number, _height(trial)) for trial in trials if trial.stage == stage and trial.acceptable]
         if points:
             losses.scatter(*zip(*points, strict=True), color=colour, label=stage.replace("_", " "), zorder=3)
-    over = [(trial.number, trial.loss) for trial in trials if trial.succeeded and not trial.acceptable]
+    over = [(trial.number, _height(trial)) for trial in trials if trial.succeeded and trial.over_limit is not None]
     if over:
         losses.scatter(*zip(*over, strict=True), color="#b91c1c", marker="x", label="over the limit", zorder=3)
-    if source_measurement.loss is not None:
-        losses.axhline(source_measurement.loss, color="#6b7280", linestyle="--", label="source, untrained")
+    accurate = winner.goal.objective == "accuracy"
+    source_height = source_measurement.accuracy if accurate else source_measurement.loss
+    if source_height is not None:
+        losses.axhline(source_height, color="#6b7280", linestyle="--", label="source, untrained")
     losses.set_xlabel("trial")
     losses.xaxis.get_major_locator().set_params(integer=True)
-    losses.set_ylabel("validation loss, nats per token")
+    losses.set_ylabel("mean zero-shot accuracy" if accurate else "validation loss, nats per token")
     losses.set_title("trials")
     losses.grid(alpha=0.3)
     losses.legend(fontsize="small")
     for panel in fronts:
         draw_front(panel, trials, objectives)
     figure.savefig(path, dpi=150)
+
+
+def _height(trial: TrialView) -> float:
+    """What decides in the trial's run."""
+    value = trial.accuracy if trial.goal.objective == "accuracy" else trial.loss
+    if value is None:
+        raise ValueError(f"trial {trial.number} has no {trial.goal.objective}")
+    return value

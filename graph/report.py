@@ -11,7 +11,8 @@ from tools.requests import Survey
 class ResultRow(BaseModel):
     """One row: `loss` in nats per token on the validation blocks, `latency_ms` per decoded token.
 
-    `over_limit` says which measured limit of the run it breaks, and by how much.
+    `accuracy` is the mean zero-shot accuracy, a share, in a search that is after it. `over_limit` says which measured
+    limit of the run it breaks, and by how much.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,6 +25,8 @@ class ResultRow(BaseModel):
     latency_ms: float | None
     design: str
     over_limit: str | None = None
+    accuracy: float | None = None
+    accuracy_stderr: float | None = None
 
 
 def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
@@ -47,5 +50,7 @@ def _row(name: str, trial: int | None, measurement: Measurement, design: str) ->
         loss=measurement.loss,
         perplexity=measurement.perplexity,
         latency_ms=measurement.latency_ms,
+        accuracy=measurement.accuracy,
+        accuracy_stderr=measurement.accuracy_stderr,
         design=design,
     )

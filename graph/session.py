@@ -144,6 +144,8 @@ class SearchSession:
         from tools.requests import Survey
 
         winner, chosen = self.best(), read_objectives(objectives) if objectives else ()
+        if chosen:
+            self.pareto(*chosen)
         survey = Survey.model_validate_json(self.folder.survey.read_text())
         try:
             draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture, chosen)
@@ -151,7 +153,7 @@ class SearchSession:
             raise InputError(f"Cannot draw into {picture}: {error}.") from error
 
     def best(self) -> TrialView:
-        """The trial of lowest validation loss within the limits. Raises InputError where there is none yet."""
+        """The trial of lowest loss, or highest accuracy, within the limits. Raises InputError where there is none."""
         trials = self.trials()
         leaders = best(trials, 1)
         if not leaders and (nearest := nearest_to_limit(trials, 1)):
@@ -166,10 +168,14 @@ class SearchSession:
     def pareto(self, *objectives: str) -> list[TrialView]:
         """Trials within the limits that no other one beats in two or three objectives, best in the first one first.
 
-        Objectives are parameters (with loss the default), loss, latency_ms, memory_mb and file_mb. Equal trials stand
-        together. Raises InputError for other objectives or another number of them.
+        Objectives are parameters (with loss the default), loss, accuracy, latency_ms, memory_mb and file_mb. Equal
+        trials stand together. Raises InputError for other objectives or another number of them, and for accuracy where
+        the run did not measure it.
         """
-        return front(self.trials(), read_objectives(objectives or DEFAULT_OBJECTIVES))
+        chosen = read_objectives(objectives or DEFAULT_OBJECTIVES)
+        if "accuracy" in chosen and self.config.objective != "accuracy":
+            raise InputError(f"Run {self.run_id} measured no accuracy: only a search with objective=accuracy does.")
+        return front(self.trials(), chosen)
 
     def export(
         self,
@@ -177,6 +183,9 @@ class SearchSession:
         destination: str | Path,
         format: Literal["hf", "gguf"] | None = None,
         overwrite: bool = False,
+        quantise: str | None = None,
+        compact: bool = False,
+        dtype: str | None = None,
     ) -> "ExportReport":
         """Write a trial's model to a new directory, with its model card: `hf` for transformers, `gguf` for llama.cpp.
 
@@ -186,22 +195,19 @@ class SearchSession:
 
         Raises InputError for a trial without a model, for options that do not go together, and where the directory
         exists or cannot be written.
-        quantise: str | None = None,
-        compact: bool = False,
-        dtype: str | None = None,
         """
         from graph.exporting import export_recorded
+        from tools.export.options import export_options
 
         chosen = self._records.trial(self.run_id, trial) if isinstance(trial, int) else trial
         where = Path(destination).expanduser().absolute()
+        options = export_options(where, format, quantise, compact, dtype, overwrite)
 
         def export() -> "ExportReport":
             return asyncio.run(export_recorded(self.config, self._records, chosen, where, options, _ignore))
-        from tools.export.options import export_options
 
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
-        options = export_options(where, format, quantise, compact, dtype, overwrite)
             return threads.submit(export).result()
 
     def close(self) -> None:

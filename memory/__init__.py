@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memory.objectives import figure, front, read_objectives
+    from memory.pareto import pareto_front
     from memory.rebuild import index_prompts, index_trials, open_vectors, rebuild_vectors, reconcile_vectors
     from memory.records import Records
     from memory.retrieval import (
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
         RetrievedLesson,
         best,
         nearest_designs,
+        nearest_to_limit,
         related_lessons,
         sample_best,
     )
@@ -37,10 +40,15 @@ __all__ = [
     "TrialView",
     "VectorStore",
     "best",
+    "figure",
+    "front",
     "index_prompts",
     "index_trials",
     "nearest_designs",
+    "nearest_to_limit",
     "open_vectors",
+    "pareto_front",
+    "read_objectives",
     "rebuild_vectors",
     "reconcile_vectors",
     "related_lessons",
@@ -48,9 +56,11 @@ __all__ = [
 ]
 
 _NAMES = {
+    "objectives": "figure front read_objectives",
+    "pareto": "pareto_front",
     "rebuild": "index_prompts index_trials open_vectors rebuild_vectors reconcile_vectors",
     "records": "Records",
-    "retrieval": "RetrievedDesign RetrievedLesson best nearest_designs related_lessons sample_best",
+    "retrieval": "RetrievedDesign RetrievedLesson best nearest_designs nearest_to_limit related_lessons sample_best",
     "tables": "Call Evaluation FinishedTrialError Prompt Proposal Run Trial",
     "vectors": "Neighbour Passage VectorStore",
     "views": "TrialView",

@@ -8,7 +8,7 @@ from memory.pareto import pareto_front
 from memory.views import TrialView
 from tools.errors import InputError
 
-Objective = Literal["parameters", "loss", "latency_ms", "memory_mb", "file_mb"]
+Objective = Literal["parameters", "loss", "accuracy", "latency_ms", "memory_mb", "file_mb"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 DEFAULT_OBJECTIVES: tuple[Objective, ...] = ("parameters", "loss")
 
@@ -37,6 +37,8 @@ def figure(trial: TrialView, objective: Objective) -> float | None:
             return float(trial.architecture.parameters)
         case "loss":
             return trial.loss
+        case "accuracy":
+            return trial.accuracy
         case "latency_ms":
             return None if measured is None else measured.latency_ms
         case "memory_mb":
@@ -46,14 +48,17 @@ def figure(trial: TrialView, objective: Objective) -> float | None:
 
 
 def front(trials: Iterable[TrialView], objectives: Sequence[Objective]) -> list[TrialView]:
-    """The trials within their run's limits that no other such one beats, in the order of the first objective.
+    """The trials within their run's limits that no other such one beats, the best in the first objective first.
 
+    Accuracy is better where it is higher, all else where it is lower.
     Trials that lack one of the figures, and those that are over a limit, take no part. Equal ones stand together.
     """
     candidates = []
     for trial in trials:
         figures = [figure(trial, objective) for objective in objectives]
         if trial.acceptable and None not in figures:
-            candidates.append((trial, [value for value in figures if value is not None]))
+            signed = zip(objectives, figures, strict=True)
+            vector = [-value if name == "accuracy" else value for name, value in signed if value is not None]
+            candidates.append((trial, vector))
     kept = [candidates[index] for index in pareto_front([vector for _, vector in candidates])]
     return [trial for trial, _ in sorted(kept, key=lambda entry: (entry[1], entry[0].number))]

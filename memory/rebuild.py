@@ -160,6 +160,12 @@ def describe_outcome(trial: TrialView, parent: TrialView | None) -> str:
     if trial.loss is None or not trial.succeeded:
         failure = trial.measurement.failure
         return f"failed: {failure.kind.replace('_', ' ')}" if failure else "failed: no loss"
+    if trial.goal.objective == "accuracy" and trial.accuracy is not None:
+        words = f"accuracy {trial.accuracy:.3f}, loss {trial.loss:.3f}"
+        if parent is None or parent.accuracy is None:
+            return words
+        change = trial.accuracy - parent.accuracy
+        return f"{words}, accuracy {abs(change):.3f} {'below' if change < 0 else 'above'} its parent's"
     words = f"loss {trial.loss:.3f}"
     if parent is None or parent.loss is None or parent.measurement is None:
         return words

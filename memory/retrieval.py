@@ -35,7 +35,7 @@ class RetrievedLesson:
 def best(trials: Iterable[TrialView], k: int) -> list[TrialView]:
     """The `k` trials of lowest loss, lowest first, among those that succeeded within the limits of their run.
 
-    Equal losses are in order of number.
+    Where the run is after accuracy, those of highest accuracy. Equal ones are in order of number.
     """
     return sorted((trial for trial in trials if trial.acceptable), key=_rank)[:k]
 
@@ -96,4 +96,4 @@ def related_lessons(
 
 
 def _rank(trial: TrialView) -> tuple[float, int]:
-    return (float("inf") if trial.loss is None else trial.loss, trial.number)
+    return (float("inf") if trial.score is None else trial.score, trial.number)

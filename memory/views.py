@@ -53,6 +53,18 @@ class TrialView(BaseModel):
         return self.measurement is not None and self.measurement.succeeded
 
     @property
+    def accuracy(self) -> float | None:
+        """Mean zero-shot accuracy, a share, None where it was not measured."""
+        return self.measurement.accuracy if self.measurement else None
+
+    @property
+    def score(self) -> float | None:
+        """What decides in its run, the lower the better: the loss, or the accuracy with its sign turned."""
+        if self.goal.objective == "loss":
+            return self.loss
+        return None if self.accuracy is None else -self.accuracy
+
+    @property
     def over_limit(self) -> Excess | None:
         """The measured limit of its run that it breaks."""
         return latency_excess(self.measurement.latency_ms if self.measurement else None, self.goal)
@@ -60,7 +72,7 @@ class TrialView(BaseModel):
     @property
     def acceptable(self) -> bool:
         """Whether it succeeded within the limits of its run, so that it may be the best."""
-        return self.succeeded and self.over_limit is None
+        return self.succeeded and self.score is not None and self.over_limit is None
 
     @property
     def file_mb(self) -> float:

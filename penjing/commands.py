@@ -115,7 +115,7 @@ def show(
         typer.Option(
             metavar="A,B[,C]",
             help="Show the trials that no other one beats in all of these: two or three of parameters, loss, "
-            "latency_ms, memory_mb, file_mb. A picture shows the front too, the third one as colour.",
+            "accuracy, latency_ms, memory_mb, file_mb. A picture shows the front too, the third one as colour.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -35,6 +35,7 @@ def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any
         "corpus": run.corpus,
         "trials": len(trials),
         "best_loss": leaders[0].loss if leaders else None,
+        "best_accuracy": leaders[0].accuracy if leaders else None,
         "created_at": run.created_at.isoformat(),
     }
 

@@ -15,7 +15,8 @@ _PHASES = {
     "measuring, cut": (0.1, 0.2),
     "growing": (0.2, 0.9),
     "measuring, grown": (0.9, 0.95),
-    "saving": (0.95, 1.0),
+    "saving": (0.95, 0.96),
+    "scoring tasks": (0.96, 1.0),
 }
 
 
@@ -63,7 +64,7 @@ class SearchProgress:
             case EvaluationEvent():
                 self._done += 1
                 self._current = 0.0
-                self._best = event.best_loss
+                self._best = event.best_loss if event.best_accuracy is None else event.best_accuracy
                 self._say(str(event))
             case SurveyEvent():
                 self._say(str(event))

@@ -11,7 +11,14 @@ from memory.objectives import Objective, figure
 from memory.tables import Proposal
 from memory.views import TrialView
 
-_DIGITS: dict[Objective, int] = {"parameters": 0, "loss": 4, "latency_ms": 2, "memory_mb": 1, "file_mb": 1}
+_DIGITS: dict[Objective, int] = {
+    "parameters": 0,
+    "loss": 4,
+    "accuracy": 3,
+    "latency_ms": 2,
+    "memory_mb": 1,
+    "file_mb": 1,
+}
 _STAGES = {"greedy": "greedy", "self_evolution": "evolution", "knowledge_distillation": "distillation"}
 
 
@@ -19,12 +26,15 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
     """The final table of a search."""
     table = _table("Result")
     table.add_column("model")
-    for name in ("parameters", "loss", "perplexity", "ms/token"):
+    scored = any(row.get("accuracy") is not None for row in rows)
+    for name in ("parameters", "loss", "perplexity", *(["accuracy"] if scored else []), "ms/token"):
         table.add_column(name, justify="right")
     for row in rows:
         name = row["name"] if row["trial"] is None else f"{row['name']}, trial {row['trial']}"
         over = " over" if row.get("over_limit") else ""
-        figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), _number(row["latency_ms"], 1) + over)
+        accuracy = [_number(row["accuracy"], 3)] if scored else []
+        figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), *accuracy)
+        figures = (*figures, _number(row["latency_ms"], 1) + over)
         table.add_row(name, f"{row['parameters']:,}", *figures)
     return table
 
@@ -34,7 +44,8 @@ def trial_table(trials: list[TrialView]) -> Table:
     table = _table("Trials")
     for name in ("trial", "stage", "proposal", "from"):
         table.add_column(name)
-    for name in ("size", "forecast", "cut loss", "loss", "ms"):
+    scored = any(trial.accuracy is not None for trial in trials)
+    for name in ("size", "forecast", "cut loss", "loss", *(["accuracy"] if scored else []), "ms"):
         table.add_column(name, justify="right")
     for trial in trials:
         found = trial.measurement
@@ -48,6 +59,7 @@ def trial_table(trials: list[TrialView]) -> Table:
             "-" if trial.forecast is None else f"{trial.forecast:.2g}",
             _number(found.loss_before_training if found else None, 4),
             loss,
+            *([_number(trial.accuracy, 3)] if scored else []),
             _number(found.latency_ms if found else None, 1) + (" over" if trial.over_limit else ""),
         )
     return table
@@ -55,7 +67,7 @@ def trial_table(trials: list[TrialView]) -> Table:
 
 def front_table(trials: list[TrialView], objectives: Sequence[Objective]) -> Table:
     """The Pareto front, one line for each trial on it."""
-    table = _table(f"Pareto front over {', '.join(objectives)}")
+    table = _table("Pareto front")
     table.add_column("trial")
     for name in objectives:
         table.add_column(name, justify="right")
@@ -96,7 +108,13 @@ def verdict(rows: list[dict[str, Any]]) -> str:
         return f"The saliency-greedy design is over the limit ({greedy['over_limit']}), so there is no baseline."
     if best["trial"] == greedy["trial"]:
         return "The agents' designs did not beat the saliency-greedy design."
-    return f"Best against saliency-greedy design: loss {best['loss'] - greedy['loss']:+.4f} (one seed, same tokens)."
+    loss = f"loss {best['loss'] - greedy['loss']:+.4f}"
+    if best.get("accuracy") is not None and greedy.get("accuracy") is not None:
+        errors = [row["accuracy_stderr"] for row in (best, greedy) if row["accuracy_stderr"] is not None]
+        margin = f" (standard errors {' and '.join(f'{error:.3f}' for error in errors)})" if len(errors) == 2 else ""
+        accuracy = f"accuracy {best['accuracy'] - greedy['accuracy']:+.3f}{margin}"
+        return f"Best against saliency-greedy design: {accuracy}, {loss} (one seed, same tokens)."
+    return f"Best against saliency-greedy design: {loss} (one seed, same tokens)."
 
 
 def print_next(console: Console, run: str, result: dict[str, Any]) -> None:

@@ -50,8 +50,10 @@ def file_mb(design: Architecture, file_format: FileFormat) -> float:
 
 
 def memory_mb(design: Architecture, file_format: FileFormat, context: int) -> float:
-    """Memory of the weights and of a key/value cache of `context` tokens."""
-    return file_mb(design, file_format) + context * design.kv_cache_bytes_per_token() / 1e6
+    """Memory of the weights and of a key/value cache of `context` tokens, both as the file has them."""
+    from tools.export.gguf_layout import written_architecture
+
+    return file_mb(design, file_format) + context * written_architecture(design).kv_cache_bytes_per_token() / 1e6
 
 
 def most_parameters(source: Architecture, goal: GoalSettings) -> int:

@@ -21,8 +21,9 @@ class Measurement(BaseModel):
     """Figures of one model at one fidelity.
 
     `loss` is the mean validation cross-entropy in nats per token and `perplexity` its exponential; `latency_ms` is the
-    median time to decode one token at batch size 1 with the key/value cache; `tokens` counts training tokens, warm-up
-    included; `seconds` is wall-clock time of the whole evaluation.
+    median time to decode one token at batch size 1 with the key/value cache; `accuracy` is the mean of the zero-shot
+    `accuracies` (shares, by task) with its standard error, None where the search is not after it; `tokens` counts
+    training tokens, warm-up included; `seconds` is wall-clock time of the whole evaluation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,9 @@ class Measurement(BaseModel):
     perplexity: float | None = None
     loss_before_training: float | None = None
     latency_ms: float | None = None
+    accuracy: float | None = None
+    accuracy_stderr: float | None = None
+    accuracies: dict[str, float] = {}
     training_losses: tuple[float, ...] = ()
     tokens: int = 0
     seconds: float = 0.0

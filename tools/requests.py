@@ -32,8 +32,28 @@ class Progress(BaseModel):
 ReportProgress = Callable[[Progress], None]
 
 
+class AccuracyRequest(BaseModel):
+    """Score zero-shot tasks: their names, the first `limit` items, the folder of local files or None for the hub.
+
+    `data`, the SHA-256 of each local file or "hub", and the version of lm-eval tell results apart.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: tuple[str, ...]
+    limit: int | None
+    task_data: Path | None
+    data: tuple[str, ...]
+    lm_eval: str
+
+    @property
+    def identity(self) -> list[object]:
+        """What decides the accuracies of one model."""
+        return [list(self.tasks), self.limit, list(self.data), self.lm_eval]
+
+
 class SurveyRequest(BaseModel):
-    """Measure a source model and take its saliency on a corpus."""
+    """Measure a source model and take its saliency on a corpus; with `accuracy` its tasks are scored too."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,6 +64,7 @@ class SurveyRequest(BaseModel):
     recipe: Recipe
     seed: int
     cache: Path
+    accuracy: AccuracyRequest | None = None
 
 
 class Survey(BaseModel):
@@ -75,11 +96,12 @@ class TrialRequest(BaseModel):
     seed: int
     fidelity: Fidelity = "short_training"
     folder: Path
+    accuracy: AccuracyRequest | None = None
 
     @property
     def key(self) -> str:
         """Canonical identity of the evaluation: equal keys mean equal results, so none is paid for twice."""
-        return evaluation_key(self.survey, self.design, self.recipe, self.seed, self.fidelity)
+        return evaluation_key(self.survey, self.design, self.recipe, self.seed, self.fidelity, self.accuracy)
 
 
 def survey_key(source: str, corpus: str, recipe: Recipe, seed: int, precision: str) -> str:
@@ -88,9 +110,17 @@ def survey_key(source: str, corpus: str, recipe: Recipe, seed: int, precision: s
     return _digest([NUMERICS_VERSION, source, corpus, recipe.model_dump(mode="json"), seed, precision])
 
 
-def evaluation_key(survey: Survey, design: Architecture, recipe: Recipe, seed: int, fidelity: Fidelity) -> str:
-    """Identity of one evaluation: design, recipe, source, data, precision, fidelity and seed."""
-    return _digest([survey.key, design.hash, recipe.model_dump(mode="json"), seed, fidelity])
+def evaluation_key(
+    survey: Survey,
+    design: Architecture,
+    recipe: Recipe,
+    seed: int,
+    fidelity: Fidelity,
+    accuracy: AccuracyRequest | None = None,
+) -> str:
+    """Identity of one evaluation: design, recipe, source, data, precision, fidelity, seed, and the tasks if any."""
+    scored = [] if accuracy is None else [accuracy.identity]
+    return _digest([survey.key, design.hash, recipe.model_dump(mode="json"), seed, fidelity, *scored])
 
 
 def _digest(parts: list[object]) -> str:

@@ -1,8 +1,11 @@
 """Settings of the lowest floor: the data that models are trained and measured on, the recipe of growth, the space."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from tools.evaluation.tasks import SEVEN_TASKS, task_named
 
 SaliencyName = Literal["first", "second", "mixed", "token", "magnitude", "activation", "random"]
 """How groups are ranked. first: |dL/dgate|; second: half its square (diagonal Fisher); mixed: |first - second|; all per
@@ -109,10 +112,27 @@ class WidthSettings(BaseModel):
 
 
 class GoalSettings(BaseModel):
-    """What a search is after: what a design may cost beside its parameters. MB are 10^6 bytes."""
+    """What a search is after: the figure that decides, and what a design may cost beside its parameters.
+
+    MB are 10^6 bytes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    objective: Literal["loss", "accuracy"] = Field(
+        "loss", description="what decides: validation loss, or mean zero-shot accuracy (needs lm-eval, and time)"
+    )
+    objective_tasks: tuple[str, ...] = Field(
+        SEVEN_TASKS,
+        min_length=1,
+        description="tasks of that accuracy; of each acc_norm where lm-eval gives it, else acc",
+    )
+    objective_limit: int | None = Field(
+        200, ge=1, description="only the first items of each task; null: all; the fewer, the more chance decides"
+    )
+    task_data: Path | None = Field(
+        None, description="folder of local JSON-lines files for these tasks; without it they come from the hub"
+    )
     max_latency_ms: float | None = Field(
         None,
         gt=0,
@@ -129,6 +149,11 @@ class GoalSettings(BaseModel):
     )
     file_format: FileFormat = Field("f16", description="gguf file that max_file_mb and max_memory_mb mean")
     memory_context: int = Field(2048, ge=0, description="tokens in the f16 KV cache that max_memory_mb counts")
+
+    @field_validator("objective_tasks")
+    @classmethod
+    def _tasks_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(task_named(name).name for name in value))
 
 
 class SpaceSettings(WidthSettings, GoalSettings):

@@ -8,9 +8,11 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 
+from tools.accuracy import score_directory
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.measurement import Measurement
@@ -43,9 +45,16 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
     compute = choose_compute(request.recipe.precision)
     key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
     folder = request.cache / "surveys" / key
+    if request.accuracy is None:
+        scored: dict[str, Any] = {}
+    else:
+        # First, since it fails at once where a data set cannot be had.
+        scored = score_directory(source.path, request.accuracy, compute, request.seed, request.cache, report)
     if (folder / SURVEY_FILE).is_file():
-        return _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
-    return _survey(request, source, corpus, compute, key, folder, report)
+        found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
+    else:
+        found = _survey(request, source, corpus, compute, key, folder, report)
+    return found.model_copy(update={"measurement": found.measurement.model_copy(update=scored)})
 
 
 def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:

@@ -7,9 +7,11 @@ folder before it is returned, so that a search killed a moment later finds it th
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
+from tools.accuracy import score_live
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.export.compact import save_compact
@@ -28,6 +30,7 @@ from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE
 
 MEASUREMENT_FILE = "measurement.json"
 MODEL_FOLDER = "model"
+TASKS_FOLDER = "tasks"
 
 
 def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
@@ -74,6 +77,18 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))
     save_compact(model, request.design, request.folder / MODEL_FOLDER)
+    scored: dict[str, Any] = {}
+    if request.accuracy is not None:
+        scored = score_live(
+            model,
+            request.key,
+            survey.source_path,
+            request.accuracy,
+            compute,
+            request.seed,
+            request.folder / TASKS_FOLDER,
+            report,
+        )
     measurement = Measurement.of_loss(
         loss,
         fidelity=request.fidelity,
@@ -85,6 +100,7 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
         seconds=time.monotonic() - started,
         peak_memory_mb=peak_memory_mb(),
         precision=compute.precision,
+        **scored,
     )
     _write_beside(request.folder / MEASUREMENT_FILE, measurement.model_dump_json(indent=1))
     return measurement

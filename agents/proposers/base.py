@@ -50,7 +50,7 @@ class Situation:
     def history(self) -> tuple[Tried[Architecture], ...]:
         """The trials as judges see them: a design above a measured limit of the run counts as failed."""
         return tuple(
-            Tried(trial.number, trial.architecture, trial.loss if trial.acceptable else None) for trial in self.trials
+            Tried(trial.number, trial.architecture, trial.score if trial.acceptable else None) for trial in self.trials
         )
 
     def trial(self, number: int) -> TrialView:

@@ -69,6 +69,6 @@ def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, T
 
 
 def _not_worse(child: TrialView, parent: TrialView) -> bool:
-    if child.loss is None or not child.acceptable:
+    if child.score is None or not child.acceptable:
         return False
-    return parent.loss is None or not parent.acceptable or child.loss <= parent.loss
+    return parent.score is None or not parent.acceptable or child.score <= parent.score

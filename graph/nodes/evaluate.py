@@ -75,6 +75,8 @@ def _tell(context: SearchContext, trial: TrialView) -> None:
             cached=trial.cached,
             failure=measurement.failure.message if measurement.failure else None,
             best_loss=leaders[0].loss if leaders else None,
+            accuracy=trial.accuracy,
+            best_accuracy=leaders[0].accuracy if leaders else None,
             over_limit=None if trial.over_limit is None else str(trial.over_limit),
         )
     )

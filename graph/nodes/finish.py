@@ -50,6 +50,7 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
             run=context.run_id,
             best=winner.number,
             loss=winner.loss or 0.0,
+            accuracy=winner.accuracy,
             export=str(context.folder.export),
             reason=state["stop"],
         )

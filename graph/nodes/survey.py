@@ -23,6 +23,7 @@ async def survey(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
             run=context.run_id,
             parameters=found.measurement.parameters,
             loss=found.measurement.loss or 0.0,
+            accuracy=found.measurement.accuracy,
             latency_ms=found.measurement.latency_ms or 0.0,
             compute=found.compute,
             budget=space.most_parameters,
@@ -42,6 +43,7 @@ async def take_survey(context: SearchContext) -> None:
         recipe=config.recipe,
         seed=config.seed,
         cache=config.cache,
+        accuracy=context.accuracy,
     )
 
     def report(progress: Progress) -> None:
