@@ -148,7 +148,8 @@ def _table(comparison: "Comparison", groups: list[str]) -> "Table":
     for column in shown:
         table.add_column(column.header, justify="right")
     previous = False
-    for row in comparison.rows:
+    # The paper's table has accuracies only.
+    for row in comparison.rows if "accuracy" in groups else [row for row in comparison.rows if not row.paper]:
         if row.paper and not previous:
             table.add_section()
         previous = row.paper

@@ -83,7 +83,7 @@ def compare_evaluations(results: "Sequence[EvaluateResult]", paper: bool = False
         columns += [Column(key, header, "cost") for key, header in _COSTS.items()]
     names = _names(results)
     rows = [_row(name, result, tasks, conventions) for name, result in zip(names, results, strict=True)]
-    notes = _notes(results, tasks, conventions)
+    notes = _notes(results, tasks, conventions, paper)
     if paper:
         rows += [_paper_row(row, tasks) for row in paper_rows()]
         notes.append(f"Rows marked 'paper' are from {SOURCE}.")
@@ -168,7 +168,9 @@ def _paper_row(row: Any, tasks: list[str]) -> Row:
     return Row(f"paper: {row.model}{tokens}", texts, values | {"tokens": row.tokens}, paper=True)
 
 
-def _notes(results: "Sequence[EvaluateResult]", tasks: list[str], conventions: list[Convention]) -> list[str]:
+def _notes(
+    results: "Sequence[EvaluateResult]", tasks: list[str], conventions: list[Convention], paper: bool
+) -> list[str]:
     notes = []
     if any(result.tasks for result in results):
         notes.append("Accuracies in per cent, acc_norm where a task has it; ± is one standard error.")
@@ -176,6 +178,9 @@ def _notes(results: "Sequence[EvaluateResult]", tasks: list[str], conventions: l
         notes += _differences(
             _header(task), [found for result in results if (found := _task(result, task)) is not None], _same_items
         )
+    averages = {result.average_acc_norm.tasks for result in results if result.average_acc_norm is not None}
+    if len(averages | ({SEVEN_TASKS} if paper and averages else set())) > 1:
+        notes.append("average: the models' averages are not of the same tasks, so they do not compare.")
     for convention in conventions:
         notes += _differences(
             _HEADERS[convention],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penjing.comparison import Column, Comparison, Row
 from tools.errors import InputError
-from tools.evaluation.tasks import TASKS
+from tools.evaluation.tasks import SEVEN_TASKS, TASKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,13 +61,21 @@ def _draw_tasks(axes: "Axes", rows: Sequence[Row], tasks: Sequence[Column], colo
 
 
 def _draw_sizes(axes: "Axes", rows: Sequence[Row], measure: str, colors: dict[str, str]) -> None:
+    """A point a model; where its average is of fewer than the seven tasks, its name says of how many."""
     for row in rows:
         color = colors.get(row.name, _PAPER)
-        millions, value = row.values["parameters"] / 1e6, row.values[measure]
-        axes.scatter(millions, value, color=color, marker="x" if row.paper else "o", zorder=2 if row.paper else 3)
-        size = 5 if row.paper else 8
-        axes.annotate(row.name.removeprefix("paper: "), (millions, value), fontsize=size, color=color)
+        place = (row.values["parameters"] / 1e6, row.values[measure])
+        axes.scatter(*place, color=color, marker="x" if row.paper else "o", s=20, zorder=2 if row.paper else 3)
+        tasks = row.values.get("average_tasks", len(SEVEN_TASKS))
+        part = f" ({tasks} of {len(SEVEN_TASKS)} tasks)" if measure == "average" and tasks < len(SEVEN_TASKS) else ""
+        label, size = row.name.removeprefix("paper: ").removesuffix(" tokens") + part, 5 if row.paper else 8
+        axes.annotate(label, place, (4, 2), textcoords="offset points", fontsize=size, color=color)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.4g}")
+    axes.xaxis.set_minor_formatter("{x:,.4g}")
+    axes.tick_params("x", which="both", rotation=45, labelsize="small")
+    # Room for the names at the right.
+    axes.set_xmargin(0.25)
     axes.set_xlabel("parameters, millions")
     axes.set_ylabel(_MEASURES[measure])
     axes.grid(alpha=0.3)

@@ -88,7 +88,7 @@ def test_a_table_of_perplexities_with_the_dense_value() -> None:
     (row,) = [line for line in lines if line.startswith("seq-128 ")]
     assert row.split()[3] == "token" and row.split()[-3:-1] == ["128", "128"] and row.split()[1] != row.split()[2]
     assert "seq-2048: not taken, as the model's context is 256 tokens." in lines
-    assert any(line.startswith("text: text.txt, the first ") and "sha256" in line for line in lines)
+    assert any(line.startswith("text: the beginning of text.txt (") and "sha256" in line for line in lines)
     assert any(line.startswith("beginning-of-text token: seq-128 none") for line in lines)
     assert "task " not in result.stdout, "no tasks where only the perplexity was asked for"
 
@@ -205,6 +205,8 @@ def test_a_narrow_terminal_gets_a_table_for_each_group(monkeypatch: pytest.Monke
     tables = [line for line in lines if line.startswith("model")]
     assert len(tables) == 2 and "PIQA" in tables[0] and "ppl 128" in tables[1] and "PIQA" not in tables[1]
     assert all(len(line) <= 80 for line in lines if line.startswith(("model", "small", "other")))
+    lines = run("compare", "small", "--paper").stdout.splitlines()
+    assert sum(line.startswith("paper: ") for line in lines) == 26, "not in the table of perplexities"
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -216,6 +218,8 @@ def test_the_paper_stands_beside(place: Path) -> None:
     (best,) = [line for line in lines if line.startswith("| paper: EfficientLLM-A, 500B tokens | 134M |")]
     assert "| 50.5 (7/7) |" in best and "30.5" in best
     assert "arXiv 2502.06663, Table 2: the paper's own harness" in result.stdout
+    assert "averages are not of the same tasks" in result.stdout, "two of seven here, seven there"
+    assert "averages are not" not in run("compare", "small", "other").stdout
     assert sum(line.startswith("| paper: ") for line in lines) == 26
     run("compare", "small", "other", "--paper", "--picture", "figure.png")
     assert (place / "figure.png").read_bytes().startswith(b"\x89PNG")

@@ -90,7 +90,7 @@ def limited(text: EvaluationText, tokenizer: "PreTrainedTokenizerBase", tokens: 
         end = space if space > 0 else part
     if end == len(text.text):
         return text
-    return EvaluationText(f"{text.name}, the first {len(head[:end].encode()):,} bytes", head[:end])
+    return EvaluationText(f"the beginning of {text.name}", head[:end])
 
 
 def _from_hub() -> EvaluationText:
