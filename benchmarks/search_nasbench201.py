@@ -152,7 +152,7 @@ def show(figures: Mapping[str, Any]) -> None:
     for name in ("searcher", "searches", *(f"after {trials}" for trials in SHOWN)):
         table.add_column(name, justify="left" if name == "searcher" else "right", no_wrap=True)
     for name, found in figures["searchers"].items():
-        cells = [f"{row['mean']:.2f} ± {row['spread']:.2f}" for row in found["after"].values()]
+        cells = [f"{row['mean']:.2f}±{row['spread']:.2f}" for row in found["after"].values()]
         table.add_row(name, str(found["searches"]), *cells)
     Console(stderr=True).print(table)
 

@@ -27,6 +27,7 @@ from tests.agents.proposer_contract import MAKERS, PlainStanding, ProposerContra
 from tests.language_model_space import language_model
 from tools.errors import InputError
 from tools.measurement import Failure, Measurement
+from tools.settings import GoalSettings
 from tools.spaces import Cell, NASBench201Space, SearchSpace
 
 
@@ -184,3 +185,13 @@ def test_judges_take_a_turn_in_a_search_of_agents(name: str) -> None:
     assert proposed.draft is not None and not space.problems(proposed.draft, space.source)
     design = space.read(proposed.draft, space.source)
     assert design not in [trial.architecture for trial in situation.trials]
+
+
+def test_judges_learn_from_what_the_search_is_after_and_not_from_what_breaks_its_limits() -> None:
+    space, slow = language_model(), {"measured": {"latency_ms": 9.0, "accuracy": 0.5}}
+    fast = {"measured": {"latency_ms": 1.0, "accuracy": 0.5}}
+    limit, accuracy = GoalSettings(max_latency_ms=5.0), GoalSettings(objective="accuracy")
+    for goal, measured, value in ((limit, slow, None), (limit, fast, 2.5), (accuracy, fast, -0.5)):
+        trial = view(0, space, 2.5, goal=goal, **measured)
+        situation = Situation(turn=1, space=space, trials=(trial,), parent=trial, seed=0)
+        assert [tried.value for tried in situation.history] == [value]
