@@ -133,6 +133,20 @@ def test_what_is_too_large_is_told_to_its_author_and_projected() -> None:
     assert space.problems(DesignDraft.of(design), SOURCE) == []
 
 
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_is_too_small_is_filled_up_to_a_limit_on_bytes(limited: bool) -> None:
+    size, limit = SOURCE.parameters, 0.8 * file_mb(SOURCE, "f16")
+    space = SpaceSettings(max_parameters=size - 1, min_parameters=size // 2, max_file_mb=limit if limited else None)
+    found = PrunedLMSpace(SOURCE, random_saliency(SOURCE, 2), space)
+    tiny = DesignDraft.of(network(256, *[shape(1, 2, 64)] * 3))
+    design, notes = found.project(tiny, SOURCE)
+    assert any("given back" in note for note in notes) and found.problems(DesignDraft.of(design), SOURCE) == []
+    if limited:
+        assert 0.9 * limit < file_mb(design, "f16") <= limit
+    else:
+        assert design.parameters < 0.65 * size, "without such a limit the nearest legal size is taken"
+
+
 def test_what_is_given_back_keeps_the_limits() -> None:
     limit = 0.9 * file_mb(SOURCE, "f16")
     settings_ = SpaceSettings(

@@ -138,6 +138,10 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         ]
         return said.model_copy(update={"spans": tuple(spans)})
 
+    @property
+    def _limits_bytes(self) -> bool:
+        return self.settings.max_file_mb is not None or self.settings.max_memory_mb is not None
+
     def problems(self, draft: DesignDraft, base: Architecture) -> list[str]:
         """What is illegal about `draft`, in sentences for its author; empty where it is legal."""
         found = self._span_problems(draft)
@@ -157,7 +161,9 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
             design = design.with_layers([design.layers[0]] * len(design.layers))
             notes.append("all layers took the shape of layer 0, since the layers must be alike")
         size = design.parameters
-        design = self.designer.fit(design)
+        small = size < self.settings.min_parameters and not self.excesses(design)
+        # Under a limit on file or memory the band is wide, and its lower edge would leave much of the limit unused.
+        design = (self._filler if small and self._limits_bytes else self.designer).fit(design)
         if design.parameters < size:
             notes.append(f"least salient groups cut from {size:,} to {design.parameters:,} parameters")
         elif design.parameters > size:
