@@ -9,6 +9,7 @@ from graph.events import StageEvent
 from graph.nodes.evaluate import grow
 from memory.views import TrialView
 from tools.errors import InputError
+from tools.export.directories import require_free
 from tools.export.options import ExportOptions
 from tools.trial import MODEL_FOLDER, has_weights
 
@@ -22,6 +23,7 @@ async def export_trial(
     """Write `trial` as `options` say, with its model card. Raises InputError where that cannot be."""
     if not trial.succeeded:
         raise InputError(f"Trial {trial.number} was not grown, so there is no model to export; choose another trial.")
+    require_free(destination, options)
     request = context.trial_request(trial.architecture)
     if not has_weights(request.folder):
         message = f"weights of trial {trial.number} were not kept: growing it again"

@@ -44,8 +44,9 @@ for job in jobs:
     result["logprobs"] = []
     # Without a whole character that is no end of text nothing is told; the bias makes one and leaves what is told.
     letter = post(url + "/tokenize", {"content": "a", "add_special": False})["tokens"][0]
+    probs = job.get("probs", 1000)
     for end in range(1, job.get("scored", 0)):
-        scored = {"prompt": job["prompt"][:end], "n_predict": 1, "n_probs": 1000, "logit_bias": [[letter, 1000.0]]}
+        scored = {"prompt": job["prompt"][:end], "n_predict": 1, "n_probs": probs, "logit_bias": [[letter, 1000.0]]}
         found = post(url + "/completion", body | scored)["completion_probabilities"][0]["top_logprobs"]
         known = {entry["id"]: entry["logprob"] for entry in found}
         result["logprobs"].append(known.get(job["prompt"][end]))

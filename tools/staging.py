@@ -24,7 +24,7 @@ def staged_directory(
     staged = destination.parent / f".{destination.name[:100]}.{uuid.uuid4().hex[:8]}.partial"
     made: list[Path] = []
     try:
-        _check_place(destination, overwrite, may_replace)
+        require_place(destination, overwrite, may_replace)
         for folder in (*reversed(destination.parent.parents), destination.parent):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
@@ -47,7 +47,10 @@ def staged_directory(
                 folder.rmdir()
 
 
-def _check_place(destination: Path, overwrite: bool, may_replace: Callable[[Path], bool] | None) -> None:
+def require_place(
+    destination: Path, overwrite: bool = False, may_replace: Callable[[Path], bool] | None = None
+) -> None:
+    """Raises InputError where `staged_directory` would refuse the place, so that it is known before long work."""
     if not destination.exists():
         return
     if not destination.is_dir():
@@ -55,7 +58,7 @@ def _check_place(destination: Path, overwrite: bool, may_replace: Callable[[Path
     if not any(destination.iterdir()):
         return
     if not overwrite:
-        raise InputError(f"{destination} exists already; choose another directory or allow overwriting.")
+        raise InputError(f"{destination} exists already; choose another directory or allow overwriting (--overwrite).")
     if may_replace is not None and not may_replace(destination):
         raise InputError(f"{destination} holds other files, which are not overwritten; choose another directory.")
 

@@ -14,11 +14,11 @@ from tests.conftest import SIZES
 from tests.llama_cpp import run, source_architecture
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
-from tools.export.gguf import export_gguf, target_file
+from tools.export.gguf import export_gguf
 from tools.export.gguf_kernels import quantised
-from tools.export.gguf_layout import gguf_name
+from tools.export.gguf_layout import FLOAT_MIXES, gguf_name, target_file
 from tools.export.gguf_tensors import interleaved
-from tools.export.quantisation import FLOAT_MIXES, MIXES, predicted_file, predicted_tensors
+from tools.export.quantisation import MIXES, predicted_file, predicted_tensors
 from tools.sources import load_model, load_tokenizer
 
 Cut = Callable[[PreTrainedModel, Architecture, Architecture], None]

@@ -131,6 +131,7 @@ def test_a_card_is_believed_only_while_the_weights_are_its_own(sources: dict[str
     write(tmp_path / "first", tmp_path / "second")
     kept = read_card(tmp_path / "second")
     assert kept is not None and kept.identity == card.identity and kept.origin == card.origin
+    assert card.fingerprint is not None
     weights = load_file(tmp_path / "first" / "model.safetensors")
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, tmp_path / "first" / "model.safetensors")
     write(tmp_path / "first", tmp_path / "third")
@@ -230,3 +231,36 @@ def test_a_model_is_not_exported_over_itself(sources: dict[str, Path], tmp_path:
     report = write(place, place, format="gguf")
     assert report.path == place / "model.gguf" and (place / "README.md").read_text() == "my own page"
     assert (place / "penjing.json").is_file() and not (place / "architecture.png").exists()
+
+
+def test_what_prune_and_pretrain_left_is_told(
+    sources: dict[str, Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tools.one_shot import PruneRequest, prune
+    from tools.pretrain import PretrainRequest, pretrain
+    from tools.settings import DataSettings, Recipe, WidthSettings
+
+    common = {
+        "source": str(sources["llama-tied"]),
+        "corpus": str(corpus),
+        "cache": tmp_path / "cache",
+        "data": DataSettings(block_length=32, training_tokens=4096, validation_tokens=256),
+        "widths": WidthSettings(ffn_multiple=8, hidden_multiple=8),
+        "target_parameters": 100_000,
+    }
+    pruned = prune(PruneRequest(**common, method="magnitude", calibration_tokens=256, output=tmp_path / "pruned"))
+    recipe = Recipe(warmup_steps=1, training_steps=3, batch_size=2, micro_batch_size=1)
+    trained = pretrain(PretrainRequest(**common, tokens=32 * 2 * 6, recipe=recipe, output=tmp_path / "trained"))
+    for name, parameters, words in (
+        ("pruned", pruned.architecture.parameters, "Pruned once and not trained, by magnitude"),
+        ("trained", trained.parameters, "Pruned while it was trained"),
+    ):
+        # The output folder of pretrain holds the model in a folder of its own.
+        report = write(tmp_path / name, tmp_path / f"{name}-file", quantise="q8_0")
+        assert report.parameters == parameters
+        card = read_card(tmp_path / f"{name}-file")
+        assert card is not None and card.training is not None and card.training.method.startswith(words)
+        assert (card.origin.name, card.training.corpus) == ("llama-tied", "corpus.jsonl")
+        assert card.figures[0].name == "validation loss" and card.figures[0].origin is not None
+        text = (tmp_path / f"{name}-file" / "README.md").read_text()
+        assert "## Training" in text and str(tmp_path) not in text + card.model_dump_json()

@@ -4,6 +4,10 @@ import shutil
 from pathlib import Path
 
 from tools.errors import InputError
+from tools.export.gguf_layout import target_file
+from tools.export.options import ExportOptions
+from tools.export.staged_file import require_target
+from tools.staging import require_place
 
 # What belongs to the text side of a model and does not change when weights are cut.
 _TEXT_FILES = (
@@ -38,6 +42,14 @@ def require_apart(destination: Path, source_path: Path) -> None:
     """Raises InputError where the export would replace its own source."""
     if destination.exists() and destination.resolve() == source_path.resolve():
         raise InputError(f"{destination} holds the source model itself; choose another directory.")
+
+
+def require_free(destination: Path, options: ExportOptions) -> None:
+    """Raises InputError where an export would find its place taken, before the model is loaded or grown."""
+    if options.format == "hf":
+        require_place(destination, options.overwrite, may_be_replaced)
+    else:
+        require_target(target_file(destination, options.dtype or "f16"), options.overwrite)
 
 
 def may_be_replaced(directory: Path) -> bool:

@@ -19,12 +19,11 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.export.compact import design_tensors, rms_norm_eps
-from tools.export.gguf_layout import written_architecture
+from tools.export.gguf_layout import target_file, written_architecture
 from tools.export.gguf_tensors import prepared, write_tensors
 from tools.export.gguf_tokenizer import GgufTokenizer, read_tokenizer
 from tools.export.model_card import Origin
 from tools.export.quantisation import (
-    FLOAT_MIXES,
     MIXES,
     PredictedTensor,
     checked_mix,
@@ -93,13 +92,6 @@ def export_gguf(
         if finish is not None:
             finish(target.parent, written_file)
     return written_file
-
-
-def target_file(destination: Path, mix: str) -> Path:
-    """Where the file goes: `destination` where that names a file, or the usual name in the directory."""
-    if destination.suffix == ".gguf":
-        return destination
-    return destination / ("model.gguf" if mix in FLOAT_MIXES else f"model-{mix.upper()}.gguf")
 
 
 def _expressed(architecture: Architecture, rope_type: str) -> tuple[str, Architecture]:

@@ -1,7 +1,12 @@
 """How a GGUF file lays out a design: the names of its tensors, and the shapes that it can say."""
 
+from pathlib import Path
+
 from tools.architecture import Architecture
 from tools.export.padded_shapes import padded_architecture
+
+FLOAT_MIXES = ("f16", "f32", "bf16")
+"""Mixes of `tools.export.quantisation` that quantise nothing."""
 
 _WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _LAYER = {
@@ -34,3 +39,10 @@ def written_architecture(architecture: Architecture) -> Architecture:
     llama.cpp has an architecture with shapes per layer ("deci"), but none of these has norms of queries and keys.
     """
     return padded_architecture(architecture) if architecture.fixed.model_type == "qwen3" else architecture
+
+
+def target_file(destination: Path, mix: str) -> Path:
+    """Where the file goes: `destination` where that names a file, or the usual name in the directory."""
+    if destination.suffix == ".gguf":
+        return destination
+    return destination / ("model.gguf" if mix in FLOAT_MIXES else f"model-{mix.upper()}.gguf")

@@ -24,7 +24,7 @@ class Origin(_Plain):
     on_hub: bool = False
     license: str | None = Field(None, description="as the hub writes licences, like apache-2.0")
     license_found_in: str | None = Field(None, description="what said so")
-    fingerprint: str | None = None
+    fingerprint: str | None = Field(None, description="of its config and weights")
     architecture: Architecture | None = None
     measurement: Measurement | None = Field(None, description="as it was, on the same text as the exported model")
 
@@ -149,6 +149,7 @@ class ModelCard(_Plain):
     generator: str = "penjing"
     name: str
     architecture: Architecture
+    fingerprint: str | None = Field(None, description="of the weights that all files were made from")
     origin: Origin = Origin()
     training: TrainingFacts | None = None
     search: SearchFacts | None = None
@@ -161,7 +162,7 @@ class ModelCard(_Plain):
     def identity(self) -> tuple[object, ...]:
         """What two cards of the same weights have in common."""
         trial = None if self.search is None else (self.search.run, self.search.trial)
-        return self.architecture.hash, self.origin.fingerprint, trial
+        return self.architecture.hash, self.fingerprint, trial
 
     def with_file(self, file: CardFile, others: tuple[CardFile, ...] = ()) -> "ModelCard":
         """The card with `file` and with those of `others` that have another name."""

@@ -17,7 +17,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from tools.architecture import Architecture
 from tools.errors import InputError
-from tools.export.gguf_layout import gguf_name, written_architecture
+from tools.export.gguf_layout import FLOAT_MIXES, gguf_name, written_architecture
 from tools.families import tensor_shapes
 
 ALIGNMENT = 32
@@ -48,7 +48,6 @@ MIXES: dict[str, Mix] = {
     "q4_0": Mix("Q4_0", LlamaFileType.MOSTLY_Q4_0, "4.5 bits in rows of 32"),
     "q3_k_m": Mix("Q3_K", LlamaFileType.MOSTLY_Q3_K_M, "3.4 bits in rows of 256, more for sensitive layers"),
 }
-FLOAT_MIXES = ("f16", "f32", "bf16")
 FLOAT_TYPES = ("F32", "F16", "BF16")
 
 _FALLBACK = {"Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}

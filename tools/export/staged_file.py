@@ -18,7 +18,7 @@ def staged_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
     made: list[Path] = []
     staged = target.parent / f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.partial"
     try:
-        _check_target(target, overwrite)
+        require_target(target, overwrite)
         for folder in (*reversed(target.parent.parents), target.parent):
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
@@ -40,8 +40,9 @@ def staged_file(target: Path, overwrite: bool = False) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def require_target(target: Path, overwrite: bool = False) -> None:
+    """Raises InputError where `staged_file` would refuse the place, so that it is known before long work."""
     if target.is_dir():
         raise InputError(f"{target} is a directory; choose another name for the file.")
     if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already; choose another place or allow overwriting.")
+        raise InputError(f"{target} exists already; choose another place or allow overwriting (--overwrite).")
