@@ -40,7 +40,9 @@ def draw_front(panel: "Axes", trials: Sequence[TrialView], objectives: Sequence[
         panel.scatter(x, y, s=130, facecolors="none", edgecolors=_FRONT, zorder=3, label="front")
     else:
         line = sorted(members, key=lambda trial: _value(trial, across))
-        panel.plot(*_places(line, across, upright), color=_FRONT, marker="o", label="front", zorder=3)
+        # Steps: between two trials there is no design that anybody measured.
+        x, y = _places(line, across, upright)
+        panel.plot(x, y, color=_FRONT, marker="o", drawstyle="steps-post", label="front", zorder=3)
         if inside:
             panel.scatter(*_places(inside, across, upright), color=_OTHERS, s=20, label="other trials")
     if over:
@@ -50,7 +52,8 @@ def draw_front(panel: "Axes", trials: Sequence[TrialView], objectives: Sequence[
         panel.annotate(str(trial.number), where, textcoords="offset points", xytext=(7, 7), fontsize="small")
     panel.set_xlabel(_LABELS[across])
     panel.set_ylabel(_LABELS[upright])
-    panel.set_title("Pareto front over " + ", ".join(name.replace("_", " ") for name in objectives))
+    panel.margins(0.12)
+    panel.set_title(f"Pareto front over {', '.join(objectives)}")
     panel.grid(alpha=0.3)
     panel.legend(fontsize="small")
 

@@ -145,7 +145,9 @@ class GoalSettings(BaseModel):
         description="largest memory at inference: weights as file_format + KV cache of memory_context tokens",
     )
     max_file_mb: float | None = Field(
-        None, gt=0, description="largest tensors of the gguf file of file_format; its header and tokenizer come on top"
+        None,
+        gt=0,
+        description="largest tensors of the gguf file of file_format; header and tokenizer come on top: SmolLM2 1.8 MB",
     )
     file_format: FileFormat = Field("f16", description="gguf file that max_file_mb and max_memory_mb mean")
     memory_context: int = Field(2048, ge=0, description="tokens in the f16 KV cache that max_memory_mb counts")
