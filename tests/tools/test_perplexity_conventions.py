@@ -285,7 +285,9 @@ def test_texts_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             read_evaluation_text(tmp_path / name, None)
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(InputError, match=r"Salesforce/wikitext cannot be read .*--text"):
+    with pytest.raises(
+        InputError, match=r"Salesforce/wikitext cannot be had from the hub \(it cannot be reached.*--text"
+    ):
         read_evaluation_text(None, None)
 
 

@@ -326,9 +326,35 @@ def test_the_hub_cannot_be_reached(name: str, monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(InputError, match=rf"data set of the task {name} cannot be had .*--task-data"):
+    with pytest.raises(
+        InputError, match=rf"task {name} cannot be had from the hub \(it cannot be reached.*--task-data"
+    ):
         hub_task(TASKS[name])
     assert not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
+def test_tasks_of_the_hub(request_of: Callable[..., EvaluateRequest], monkeypatch: pytest.MonkeyPatch) -> None:
+    """lm-eval's own definitions from end to end, MMLU's 57 among them; only the download is replaced, by few rows."""
+    import datasets
+
+    asked: list[str] = []
+
+    def rows_in_place_of_a_download(path: str, name: str | None = None, **_: Any) -> dict[str, Any]:
+        asked.append(path)
+        known = {"allenai/ai2_arc": "arc_easy", "cais/mmlu": "mmlu", "lighteval/siqa": "siqa", "baber/piqa": "piqa"}
+        rows = datasets.Dataset.from_list(HUB_ROWS[known[path]])
+        return dict.fromkeys(("train", "validation", "test", "dev"), rows)
+
+    monkeypatch.setattr(datasets, "load_dataset", rows_in_place_of_a_download)
+    hub = evaluate(request_of("arc_easy", "siqa", "mmlu", task_data=None, limit=4)).tasks
+    local = evaluate(request_of("arc_easy", "siqa", limit=4)).tasks
+    for one, other in zip(hub, local, strict=False):
+        same = {"data", "seconds", "version"}
+        assert one.model_dump(exclude=same) == other.model_dump(exclude=same)
+    easy, siqa, mmlu = hub
+    assert (easy.data, siqa.data, mmlu.data) == ("allenai/ai2_arc", "lighteval/siqa", "cais/mmlu")
+    assert (mmlu.items, mmlu.items_available, mmlu.version, mmlu.acc_norm) == (57 * 2, 57 * 2, "2", None)
+    assert mmlu.acc_stderr is not None and asked.count("cais/mmlu") == 57
 
 
 def test_local_data_leaves_the_environment_alone(request_of: Callable[..., EvaluateRequest]) -> None:

@@ -95,15 +95,8 @@ def limited(text: EvaluationText, tokenizer: "PreTrainedTokenizerBase", tokens: 
 
 def _from_hub() -> EvaluationText:
     import datasets  # type: ignore[import-untyped]
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # the HTTP client's own
 
     name, configuration = HUB_TEXT
-    try:
-        with hub_data():
-            rows = datasets.load_dataset(name, configuration, split="test")
-    except (OSError, ValueError, HTTPError) as error:
-        raise InputError(
-            f"The hub data set {name} cannot be read ({(str(error).splitlines() or [''])[0]}); give a text file, like "
-            "--text wiki.test.raw."
-        ) from error
-    return EvaluationText(f"{name} {configuration} test", "".join(row or "\n" for row in rows["text"]))
+    with hub_data(f"The data set {name}", "check the network, or give a text file, like --text wiki.test.raw"):
+        rows = datasets.load_dataset(name, configuration, split="test")["text"]
+    return EvaluationText(f"{name} {configuration} test", "".join(row or "\n" for row in rows))
