@@ -36,7 +36,7 @@ def make_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     builder.add_conditional_edges("check", after_check, ["propose", "evaluate", "decide"])
     builder.add_edge("evaluate", "remember")
     builder.add_edge("remember", "decide")
-    builder.add_conditional_edges("decide", after_decide, ["propose", "finish"])
+    builder.add_conditional_edges("decide", after_decide, ["propose", "evaluate", "finish"])
     builder.add_edge("finish", END)
     return builder.compile(checkpointer=checkpointer, name="penjing")
 

@@ -5,34 +5,20 @@ Read from, later ones winning: defaults, a YAML file, environment variables PENJ
 
 import hashlib
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.settings import AgentsSettings, ChatSettings
+from graph.budget import BudgetCaps
+from graph.sizes import Size
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
-_FACTORS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
-# These change where things are kept or how they are computed, not what comes out.
-_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "record", "replay"}
-
-
-def parse_size(value: Any) -> Any:
-    """A number of parameters from `115M`, `1.1B`, `900k` or plain digits; other values pass through."""
-    if not isinstance(value, str):
-        return value
-    match = _SIZE.fullmatch(value.strip().replace("_", "").replace(",", ""))
-    if match is None:
-        raise ValueError("a size is written like 115M, 1.1B or 900000")
-    return round(float(match[1]) * _FACTORS[match[2].lower()])
-
-
-Size = Annotated[int, BeforeValidator(parse_size), Field(ge=1)]
+# These change where things are kept, how they are computed or when the search stops, not what its trials are.
+_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "budget", "prices", "record", "replay"}
 
 
 class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
@@ -69,6 +55,10 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
+    budget: BudgetCaps = BudgetCaps()
+    prices: Path | None = Field(
+        None, description="YAML file of your own prices of chat models, over those in agents/prices.yaml"
+    )
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
     space: WidthSettings = WidthSettings()
@@ -88,7 +78,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         default_factory=lambda: user_cache_path("penjing"), description="where converted models and surveys are kept"
     )
 
-    @field_validator("home", "cache", "prompt_dir", "record", "replay", "task_data")
+    @field_validator("home", "cache", "prompt_dir", "record", "replay", "prices", "task_data")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()

@@ -2,23 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 from agents.cassette import Cassette
-from agents.chat_answers import Answer, read_answer
+from agents.chat_answers import Answer
 from agents.chat_team import ChatTeam
 from agents.conversation import Question
 from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.proposers import GreedyProposer, Proposer
 from agents.schemas import AnswerSchemas
+from graph.asking import ask
+from graph.budget import expected_seconds
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
 from graph.space import make_space
+from graph.spending import Spending, paid_seconds
 from graph.state import Stage
 from memory.records import Records
-from memory.tables import Call
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from prompts.library import PromptLibrary
@@ -92,6 +94,7 @@ class SearchContext(RunContext):
     vectors: VectorStore
     prompts: PromptLibrary
     chat: ChatTeam | None
+    spending: Spending
     cassette: Cassette | None = None
     proposers: dict[Stage, Proposer] = field(default_factory=dict)
 
@@ -111,57 +114,16 @@ class SearchContext(RunContext):
         """The seed of one turn, different for each."""
         return (self.config.seed * 100_003 + turn) % 2**31
 
+    @property
+    def evaluation_lengths(self) -> list[float]:
+        """Seconds of the evaluations that this run paid for and that came to a result."""
+        paid = self.records.evaluations(self.run_id)
+        return paid_seconds(evaluation for evaluation in paid if evaluation.status == "done")
+
+    def expected_evaluation(self) -> float:
+        """Seconds that the next evaluation is expected to take."""
+        return expected_seconds(self.evaluation_lengths, self.survey.measurement.seconds, self.config.recipe)
+
     async def ask(self, question: Question) -> Answer:
-        """Ask the chat model and record the call; what was asked before in this turn is answered from the record."""
-        messages = [{"role": role, "content": text} for role, text in question.messages]
-        schema = question.schema.__name__
-        for call in self.records.calls(self.run_id):
-            if call.turn == question.turn and call.messages == messages and call.schema_name == schema:
-                return _answer_of(call, question)
-        self.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
-        settings = self.config.chat_settings()[question.agent]
-        settings = settings.model_copy(update={"seed": self.turn_seed(question.turn)})
-        if self.cassette is None:
-            answer, temperature = await self._ask_model(question), settings.temperature
-        else:
-            answer, temperature = await self.cassette.ask(question, settings, partial(self._ask_model, question))
-        self.records.add_call(
-            Call(
-                run_id=self.run_id,
-                turn=question.turn,
-                agent=question.agent,
-                prompt_hash=question.prompt.hash,
-                model=answer.model,
-                messages=messages,
-                answer=answer.raw,
-                schema_name=schema,
-                temperature=temperature,
-                input_tokens=answer.input_tokens,
-                output_tokens=answer.output_tokens,
-                seconds=answer.seconds,
-                error=answer.error,
-                faults=list(answer.faults),
-            )
-        )
-        return answer
-
-    async def _ask_model(self, question: Question) -> Answer:
-        if self.chat is None:
-            raise ValueError("this search was opened without a chat model")
-        metadata = {"run": self.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
-        model, seed = self.chat.model(question.agent), self.turn_seed(question.turn)
-        return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
-
-
-def _answer_of(call: Call, question: Question) -> Answer:
-    # The fault that was found at first: that an answer was cut off or refused is not seen in its text.
-    parsed = None if call.error else read_answer(call.answer, question.schema).parsed
-    return Answer(
-        raw=call.answer,
-        parsed=parsed,
-        error=call.error,
-        model=call.model,
-        input_tokens=call.input_tokens,
-        output_tokens=call.output_tokens,
-        seconds=call.seconds,
-    )
+        """See `graph.asking`."""
+        return await ask(self, question)

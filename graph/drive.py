@@ -1,8 +1,9 @@
 """Running the state machine to its end, from the start or from its last checkpoint."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiosqlite
@@ -11,12 +12,14 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from agents.cassette import Cassette
 from agents.chat_team import open_chat_team
+from agents.prices import Price, PriceTable, unpriced
 from graph.builder import make_graph
 from graph.config import SearchConfig
 from graph.context import SearchContext
 from graph.events import AnyEvent
 from graph.folder import Home
 from graph.nodes.survey import take_survey
+from graph.spending import Spending
 from graph.state import SearchState
 from memory.rebuild import open_vectors
 from memory.records import Records
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from graph.builder import Graph
 
 _LOCK_SECONDS = 30.0
+_BEAT_SECONDS = 5.0
 _MOST_STEPS = 1_000_000
 
 
@@ -48,6 +52,10 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
             await take_survey(context)
             del context.survey
         start = None if snapshot.values or snapshot.next else SearchState()
+        if snapshot.values.get("reached") and snapshot.next in ((), ("finish",)):
+            # A cap had ended it: whether it still does is decided anew.
+            ended: SearchState = {"stop": "", "reached": ""}
+            await graph.aupdate_state(thread, ended, as_node="remember")
         await _run(graph, start, thread, context)
 
 
@@ -64,6 +72,7 @@ async def _open(
 ) -> SearchContext:
     home = Home(config.home)
     folder = home.run(run_id)
+    spending = await stack.enter_async_context(_kept(Spending(run_id, records, config.budget, prices_of(config))))
     prompts = PromptLibrary(config.prompt_dir)
     cassette = _open_cassette(run_id, config)
     if cassette is not None:
@@ -81,6 +90,7 @@ async def _open(
         workers=make_workers(config.workers, folder.logs),
         prompts=prompts,
         chat=chat,
+        spending=spending,
         cassette=cassette,
         emit=emit,
     )
@@ -94,3 +104,32 @@ def _open_cassette(run_id: str, config: SearchConfig) -> Cassette | None:
     if config.replay is not None:
         return Cassette.replay(config.replay, run_id, config.deciding())
     return None if config.record is None else Cassette.record(config.record, run_id, config.deciding())
+
+
+def prices_of(config: SearchConfig) -> dict[str, Price | None]:
+    """The price of each agent's chat model. Raises InputError where there is none and money is limited."""
+    table, prices = PriceTable.load(config.prices), dict[str, Price | None]()
+    for agent, settings in config.chat_settings().items():
+        prices[agent] = table.price(settings.chat_model)
+        if prices[agent] is None and config.budget.usd is not None and config.trials > 1:
+            raise unpriced(settings.chat_model)
+    return prices
+
+
+@asynccontextmanager
+async def _kept(spending: Spending) -> AsyncIterator[Spending]:
+    """Writes the wall clock down every few seconds, and at the end."""
+
+    async def beat() -> None:
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS)
+            spending.keep()
+
+    task = asyncio.create_task(beat())
+    try:
+        yield spending
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        spending.keep()

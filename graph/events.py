@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from graph.budget import BudgetCaps, Spent, used_in_words
+
 
 class Event(BaseModel):
     """Base of all events; `kind` tells them apart in JSON."""
@@ -112,17 +114,30 @@ class EvaluationEvent(Event):
 
 
 class BudgetEvent(Event):
-    """Trials done of those allowed, and tokens that the chat model read and wrote so far."""
+    """Trials done of those allowed, tokens that the chat model read and wrote so far, and the rest of the budget.
+
+    `usd` is None where the price of a call is not known.
+    """
 
     kind: Literal["budget"] = "budget"
     trials_done: int
     trials: int
     input_tokens: int
     output_tokens: int
+    usd: float | None = None
+    evaluation_seconds: float = 0.0
+    wall_clock_seconds: float = 0.0
+    caps: BudgetCaps = BudgetCaps()
+
+    @property
+    def spent(self) -> Spent:
+        """The figures that have caps."""
+        tokens = self.input_tokens + self.output_tokens
+        return Spent(tokens, self.usd, self.evaluation_seconds, self.wall_clock_seconds)
 
     def __str__(self) -> str:
         tokens = f"{self.input_tokens:,} tokens read, {self.output_tokens:,} written"
-        return f"{self.trials_done} of {self.trials} trials; {tokens}"
+        return "; ".join([f"{self.trials_done} of {self.trials} trials", tokens, *used_in_words(self.caps, self.spent)])
 
 
 class FinishedEvent(Event):

@@ -11,11 +11,15 @@ def after_check(state: SearchState) -> list[Send] | Literal["propose", "decide"]
     """Back to the authors while repairs are open, else one branch for each trial, else on."""
     if state["sent_back"]:
         return "propose"
-    if state["waiting"]:
-        return [Send("evaluate", EvaluationTask(trial=number)) for number in state["waiting"]]
-    return "decide"
+    return _branches(state) or "decide"
 
 
-def after_decide(state: SearchState) -> Literal["propose", "finish"]:
-    """To the next turn, or to the end."""
-    return "finish" if state["stop"] else "propose"
+def after_decide(state: SearchState) -> list[Send] | Literal["propose", "finish"]:
+    """To the end, to trials that the budget had no room for before, or to the next turn."""
+    if state["stop"]:
+        return "finish"
+    return _branches(state) or "propose"
+
+
+def _branches(state: SearchState) -> list[Send]:
+    return [Send("evaluate", EvaluationTask(trial=number)) for number in state["waiting"]]

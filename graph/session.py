@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from graph.budget import Spent
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from graph.spending import spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
 from memory.retrieval import best, nearest_to_limit
@@ -34,6 +36,7 @@ class SearchSession:
 
     def __init__(self, run_id: str, config: SearchConfig, records: Records) -> None:
         self.run_id, self.config, self._records = run_id, config, records
+        self._changed = False
 
     @classmethod
     def start(cls, config: SearchConfig) -> "SearchSession":
@@ -68,10 +71,13 @@ class SearchSession:
 
     @classmethod
     def resume(cls, run: str, home: Path | None = None, config: SearchConfig | None = None) -> "SearchSession":
-        """A stopped run, to go on with. Raises InputError where `config` would decide other results."""
+        """A stopped run, to go on with; also one that its budget ended, where `config` gives it another budget.
+
+        Raises InputError where `config` would decide other results.
+        """
         session = cls.open(run, home)
         if config is not None:
-            session._require_same(config)
+            session._take(config)
         return session
 
     @property
@@ -89,12 +95,15 @@ class SearchSession:
 
         Raises InputError for bad input, and whatever else went wrong; the run stays resumable.
         """
-        if self.record.status == "finished":
+        if self.record.status == "finished" and not self._goes_on:
             return
         lock = self.folder.lock()
         events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
-        self._records.update_run(self.run_id, status="running", message="")
+        self._records.update_run(
+            self.run_id, status="running", message="", config=self.config.model_dump(mode="json"), finished_at=None
+        )
+        self._changed = False
         task = loop.create_task(self._drive(events.put))
         task.add_done_callback(lambda _: events.put(None))
         thread = threading.Thread(target=_run_loop, args=(loop, task), name=f"search-{self.run_id}")
@@ -134,6 +143,11 @@ class SearchSession:
     def calls(self) -> list[Call]:
         """Every call of a chat model."""
         return self._records.calls(self.run_id)
+
+    def spent(self) -> Spent:
+        """What the run has spent of its budget so far."""
+        calls, evaluations = self.calls(), self._records.evaluations(self.run_id)
+        return spent_of(calls, evaluations, self.record.wall_clock_seconds)
 
     def draw(self, picture: Path, objectives: Sequence[str] = ()) -> None:
         """Draw the best design and all trials into a PNG or SVG file, and the Pareto front over `objectives` if any.
@@ -227,14 +241,25 @@ class SearchSession:
         status = "failed" if error is not None and not isinstance(error, InputError) else "interrupted"
         self._records.update_run(self.run_id, status=status, message="" if error is None else str(error))
 
-    def _require_same(self, config: SearchConfig) -> None:
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a run that is finished has a new budget to go on with."""
+        result = self.record.result or {}
+        return self._changed and result.get("budget_reached") is not None
+
+    def _take(self, config: SearchConfig) -> None:
+        """Go on with the settings of `config` that decide no results."""
         old, new = self.config.deciding(), config.deciding()
+        if config.home != self.config.home:
+            old, new = {**old, "home": str(self.config.home)}, {**new, "home": str(config.home)}
         changed = [f"{key}: {old.get(key)!r} -> {value!r}" for key, value in new.items() if old.get(key) != value]
         if changed:
             raise InputError(
                 f"Run {self.run_id} was started with other settings ({'; '.join(changed)}); resume it without a "
                 "config, or start a new search with this one."
             )
+        self._changed = config.budget != self.config.budget
+        self.config = config
 
 
 def _ignore(_: AnyEvent) -> None:

@@ -16,6 +16,7 @@ class SearchState(TypedDict, total=False):
     turn: number of the next turn; a turn asks for one design. parent: trial number of the current architecture.
     open: proposals to check. sent_back: proposals whose authors must answer again. waiting: trials to evaluate.
     evaluated: trials with a result. barren: turns in a row without a usable design. stop: why it ends, or empty.
+    reached: the cap of the budget that ends it, or empty.
     """
 
     turn: int
@@ -27,6 +28,7 @@ class SearchState(TypedDict, total=False):
     evaluated: Annotated[list[int], union]
     barren: int
     stop: str
+    reached: str
 
 
 class EvaluationTask(TypedDict):

@@ -44,7 +44,10 @@ class Table(SQLModel):
 
 
 class Run(Table, table=True):
-    """One search. `fingerprint` hashes the settings that decide results; `source_architecture` is the uncut model."""
+    """One search. `fingerprint` hashes the settings that decide results; `source_architecture` is the uncut model.
+
+    `wall_clock_seconds` is what all its sessions took together.
+    """
 
     id: str = Field(primary_key=True)
     name: str = ""
@@ -55,6 +58,7 @@ class Run(Table, table=True):
     corpus: str = Field(default="", index=True)
     source_architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     message: str = Field(default="", sa_type=Text)
+    wall_clock_seconds: float = 0.0
     result: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     created_at: datetime = Field(default_factory=now, index=True)
     finished_at: datetime | None = None
@@ -144,6 +148,8 @@ class Call(Table, table=True):
     temperature: float = 0.0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    cost_usd: float | None = None
     seconds: float = 0.0
     error: str | None = Field(default=None, sa_type=Text)
     faults: list[str] = Field(default_factory=list, sa_column=json_column())

@@ -111,6 +111,12 @@ class TrialRecords(Database):
         with self.reading() as session:
             return session.exec(select(Evaluation).where(Evaluation.key == key)).first()
 
+    def evaluations(self, run_id: str) -> list[Evaluation]:
+        """The evaluations that a run paid for, in their order: not those that it found in the records."""
+        with self.reading() as session:
+            query = select(Evaluation).where(Evaluation.run_id == run_id).order_by(col(Evaluation.id))
+            return list(session.exec(query))
+
     def add_evaluation(self, evaluation: Evaluation) -> Evaluation:
         """Write an evaluation down. Where its key is taken, the evaluation that is there is returned and kept."""
         with self.writing() as session:

@@ -53,6 +53,10 @@ def search(
     replay: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Run a recorded search again, without any chat model.")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what it would cost and whether it can be done; nothing is trained."),
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -61,13 +65,23 @@ def search(
     Settings come from the preset, then the file, then environment variables PENJING_* (PENJING_RECIPE__TRAINING_STEPS),
     then --set; the later ones win.
 
-    [bold]Examples[/bold]: penjing search --preset quick; penjing search my.yaml --set max_parameters=100M
+    [bold]Examples[/bold]: penjing search --preset quick; penjing search my.yaml --set max_parameters=100M;
+    penjing search my.yaml --set budget.usd=5 --dry-run
     """
     with reported_errors(as_json, debug):
         from penjing.configuration import load_config
 
         tapes = [f"{key}={json.dumps(str(path))}" for key, path in (("record", record), ("replay", replay)) if path]
         configuration = load_config(config, preset, [*(assignments or []), *tapes])
+        if dry_run:
+            from penjing.dry_run import print_dry_run, run_dry
+
+            document = run_dry(configuration)
+            if as_json:
+                print(json.dumps(document))
+            else:
+                print_dry_run(_stdout(), document)
+            return
         from graph.session import SearchSession
 
         session = SearchSession.start(configuration)
@@ -75,10 +89,25 @@ def search(
 
 
 @app.command()
-def resume(run: RunArgument = "latest", as_json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Go on with a stopped search. Nothing that was finished is done again."""
+def resume(
+    run: RunArgument = "latest",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that decides no results, like budget.usd=5."),
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Go on with a stopped search. Nothing that was finished is done again.
+
+    What was spent before counts. A search that its budget ended goes on with a higher cap, or without (null):
+
+    [bold]Examples[/bold]: penjing resume latest; penjing resume RUN --set budget.usd=5 --set budget.llm_tokens=null
+    """
     with reported_errors(as_json, debug):
-        _run(open_session(run), as_json)
+        from penjing.sessions import reopened_session
+
+        _run(reopened_session(run, assignments or []), as_json)
 
 
 @app.command()
@@ -204,7 +233,7 @@ def _run(session: "SearchSession", as_json: bool) -> None:
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import result_table, trial_table, verdict
+    from penjing.tables import budget_table, result_table, trial_table, verdict
 
     console = _stdout()
     console.print(
@@ -221,6 +250,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
     counts = ", ".join(f"{count} {name}" for name, count in document["proposals"].items())
     console.print(f"agents' proposals: {counts}", highlight=False)
+    console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)
     if document["status"] != "finished":

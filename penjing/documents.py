@@ -52,11 +52,20 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "pareto": [trial.number for trial in session.pareto(*chosen)],
         "pareto_objectives": list(chosen),
         "proposals": ledger(session.proposals()),
+        "budget": budget_document(session),
         "tokens": {
             "input": sum(call.input_tokens for call in calls),
             "output": sum(call.output_tokens for call in calls),
         },
     }
+
+
+def budget_document(session: "SearchSession") -> dict[str, Any]:
+    """What is spent of each part of the budget, and its cap; USD are null where the price of a call is not known."""
+    spent, caps = session.spent(), session.config.budget
+    done = sum(trial.measurement is not None for trial in session.trials())
+    rows = {name: {"spent": getattr(spent, name), "cap": getattr(caps, name)} for name in type(caps).model_fields}
+    return {"trials": {"spent": done, "cap": session.config.trials}, **rows, "unpriced_calls": spent.unpriced_calls}
 
 
 def trial_document(trial: TrialView) -> dict[str, Any]:

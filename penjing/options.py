@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def count_of(text: str, option: str) -> int:
     """A number like 100M, 1.5B or 50,000. Raises InputError that names the option."""
-    from graph.config import parse_size
+    from graph.sizes import parse_size
 
     try:
         return cast(int, parse_size(text))

@@ -7,7 +7,17 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from graph.events import AnyEvent, EvaluationEvent, FinishedEvent, ProgressEvent, ProposalEvent, StageEvent, SurveyEvent
+from graph.budget import Cap, most_used
+from graph.events import (
+    AnyEvent,
+    BudgetEvent,
+    EvaluationEvent,
+    FinishedEvent,
+    ProgressEvent,
+    ProposalEvent,
+    StageEvent,
+    SurveyEvent,
+)
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
 _PHASES = {
@@ -17,6 +27,13 @@ _PHASES = {
     "measuring, grown": (0.9, 0.95),
     "saving": (0.95, 0.96),
     "scoring tasks": (0.96, 1.0),
+}
+# Short, since a terminal may have 80 columns.
+_CAPS: dict[Cap, str] = {
+    "llm_tokens": "tokens",
+    "usd": "USD",
+    "evaluation_seconds": "evaluation",
+    "wall_clock_seconds": "clock",
 }
 
 
@@ -31,6 +48,7 @@ class SearchProgress:
         self._best: float | None = None
         self._phase = "starting"
         self._last_line = ""
+        self._budget = ""
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=10),
@@ -39,10 +57,13 @@ class SearchProgress:
             TextColumn("best {task.fields[best]}"),
             TextColumn("{task.fields[elapsed]}"),
             TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[budget]}"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=float(trials), trial="", best="-", left="", elapsed="0:00")
+        self._task = self._bar.add_task(
+            "starting", total=float(trials), trial="", best="-", left="", elapsed="0:00", budget=""
+        )
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -66,6 +87,10 @@ class SearchProgress:
                 self._current = 0.0
                 self._best = event.best_loss if event.best_accuracy is None else event.best_accuracy
                 self._say(str(event))
+            case BudgetEvent():
+                used = most_used(event.caps, event.spent)
+                self._budget = "" if used is None else f"{_CAPS[used[0]]} {used[1]:.0%}"
+                self._say(f"spent: {event}", quiet=True)
             case SurveyEvent():
                 self._say(str(event))
             case ProposalEvent() | FinishedEvent():
@@ -98,6 +123,7 @@ class SearchProgress:
             best=best,
             elapsed=_clock(time.monotonic() - self._started),
             left=self._left(position),
+            budget=self._budget,
         )
 
     def _left(self, position: float) -> str:

@@ -1,6 +1,7 @@
 """Recorded runs, as commands open them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,27 @@ def open_session(run: str) -> "SearchSession":
     from graph.session import SearchSession
 
     return SearchSession.open(run, home_folder())
+
+
+def reopened_session(run: str, assignments: Sequence[str]) -> "SearchSession":
+    """The same, to go on with under settings `key=value`. Raises InputError where these decide results."""
+    session = open_session(run)
+    if not assignments:
+        return session
+    from pydantic import ValidationError
+
+    from graph.config import SearchConfig
+    from graph.session import SearchSession
+    from penjing.configuration import in_words, with_assignments
+    from tools.errors import InputError
+
+    values = with_assignments(SearchConfig, session.config.model_dump(mode="json"), assignments)
+    try:
+        config = SearchConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(in_words(error)) from error
+    session.close()
+    return SearchSession.resume(session.run_id, home_folder(), config)
 
 
 def home_folder() -> Path:

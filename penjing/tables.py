@@ -98,6 +98,23 @@ def ledger(proposals: list[Proposal]) -> dict[str, int]:
     return {name: outcomes.count(name) for name in ("valid", "repaired", "projected", "rejected")}
 
 
+def budget_table(budget: dict[str, Any]) -> Table:
+    """What is spent of each part of the budget."""
+    table = _table("Budget")
+    for name in ("", "spent", "cap"):
+        table.add_column(name, justify="right" if name else "left")
+    rows = (("trials", 0), ("llm_tokens", 0), ("usd", 4), ("evaluation_seconds", 1), ("wall_clock_seconds", 1))
+    for name, digits in rows:
+        spent, cap = budget[name]["spent"], budget[name]["cap"]
+        calls = f"unknown for {budget['unpriced_calls']} calls"
+        table.add_row(
+            name.replace("llm", "LLM").replace("usd", "USD").replace("_", " "),
+            calls if spent is None else _number(spent, digits),
+            "-" if cap is None else f"{cap:,.10g}",
+        )
+    return table
+
+
 def verdict(rows: list[dict[str, Any]]) -> str:
     """Whether the agents' designs beat the baseline inside the search, in one sentence."""
     named = {row["name"]: row for row in rows}
@@ -123,6 +140,9 @@ def print_next(console: Console, run: str, result: dict[str, Any]) -> None:
     design = next(row["parameters"] for row in result["table"] if row["name"] == "best of the search")
     padding = f" ({size:,} parameters with padding; gguf keeps {design:,})" if size != design else ""
     console.print(f"\nExported model: {export}{padding}", highlight=False, soft_wrap=True)
+    if (reached := result.get("budget_reached")) is not None:
+        console.print("The budget ended the search. To go on with more:", highlight=False)
+        console.print(f"  penjing resume {run} --set budget.{reached}=MORE", highlight=False)
     console.print("Type next:", highlight=False)
     console.print(f"  penjing show {run}", highlight=False)
     console.print(f"  penjing export {run} my-model", highlight=False)

@@ -24,9 +24,7 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
     """
     from filelock import FileLock
 
-    with gguf.open("rb") as file:
-        digest = sampled_digest(file, 0, gguf.stat().st_size)[:12]
-    directory = cache / f"{name}-{digest}-{_FORMAT}"
+    directory = conversion_directory(gguf, name, cache)
     if directory.is_dir():
         return directory
     try:
@@ -42,6 +40,20 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
             f"Cannot write the model cache {cache}: {error.strerror}; set XDG_CACHE_HOME to a writable directory."
         ) from error
     return directory
+
+
+def conversion_directory(gguf: Path, name: str, cache: Path) -> Path:
+    """Where `converted` keeps what it makes of `gguf`."""
+    with gguf.open("rb") as file:
+        digest = sampled_digest(file, 0, gguf.stat().st_size)[:12]
+    return cache / f"{name}-{digest}-{_FORMAT}"
+
+
+def gguf_config(gguf: Path) -> dict[str, Any]:
+    """What the header of a GGUF file says, as transformers' config has it; no weight is read."""
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    return dict(load_gguf_checkpoint(str(gguf), return_tensors=False)["config"])
 
 
 def convert_gguf(gguf: Path, destination: Path, report: Report | None = None) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +25,7 @@ __all__ = [
     "load_tokenizer",
     "locate_model",
     "resolve_source",
+    "source_at_hand",
     "weight_files",
 ]
 
@@ -67,15 +68,13 @@ def locate_model(name: str, report: Report | None = None, cache: Path | None = N
     (default: the user's cache folder); `report` gets a message and the share done. Raises InputError where there is no
     such model.
     """
-    from tools.embedded import EMBEDDED_NAME, embedded_model_file
+    from tools.embedded import EMBEDDED_NAME
 
-    place = Path(name).expanduser()
-    if name == EMBEDDED_NAME:
-        return _converted(embedded_model_file(), name, cache, report)
+    place, gguf = Path(name).expanduser(), _gguf(name)
+    if gguf is not None:
+        return _converted(*gguf, cache, report)
     if place.is_dir():
         return place.resolve()
-    if place.is_file() and place.suffix.lower() == ".gguf":
-        return _converted(place.resolve(), place.stem, cache, report)
     if place.is_file():
         raise InputError(f"{name} is a file; give the directory that holds config.json and the safetensors weights.")
     if _HUB_NAME.fullmatch(name):
@@ -85,6 +84,28 @@ def locate_model(name: str, report: Report | None = None, cache: Path | None = N
     )
 
 
+def source_at_hand(name: str, cache: Path | None = None) -> Source | Architecture:
+    """As `resolve_source`; only the shapes where that would have to download or convert weights.
+
+    Raises InputError as `resolve_source` does, as far as the shapes tell.
+    """
+    import platformdirs
+
+    from tools.gguf_source import conversion_directory, gguf_config
+
+    place, folder = Path(name).expanduser(), cache or platformdirs.user_cache_path("penjing") / "sources"
+    gguf = _gguf(name)
+    if gguf is not None:
+        path: Path | None = conversion_directory(*gguf, folder)
+        if path is not None and path.is_dir():
+            return _described(name, path)
+        return _shapes(name, gguf_config(gguf[0]))
+    if place.exists() or not _HUB_NAME.fullmatch(name):
+        return _described(name, locate_model(name, cache=cache))
+    path = _cached_snapshot(name)
+    return _described(name, path) if path is not None else _shapes(name, _hub_config(name))
+
+
 def weight_files(path: Path) -> list[Path]:
     """The safetensors files of the model in the directory `path`.
 
@@ -92,6 +113,16 @@ def weight_files(path: Path) -> list[Path]:
     """
     _config(path)
     return _weight_files(path)
+
+
+def _gguf(name: str) -> tuple[Path, str] | None:
+    """The GGUF file that the model `name` is converted from, and the name of that; None where it is none."""
+    from tools.embedded import EMBEDDED_NAME, embedded_model_file
+
+    if name == EMBEDDED_NAME:
+        return embedded_model_file(), name
+    place = Path(name).expanduser()
+    return (place.resolve(), place.stem) if place.is_file() and place.suffix.lower() == ".gguf" else None
 
 
 def _converted(gguf: Path, name: str, cache: Path | None, report: Report | None) -> Path:
@@ -149,13 +180,28 @@ def load_tokenizer(path: Path) -> "PreTrainedTokenizerBase":
 def _described(name: str, path: Path) -> Source:
     config = _config(path)
     files = _weight_files(path)
+    architecture = _shapes(name, config, path / "config.json")
+    return Source(name=name, path=path, fingerprint=model_fingerprint(config, files), architecture=architecture)
+
+
+def _shapes(name: str, config: dict[str, Any], file: Path | None = None) -> Architecture:
     try:
-        architecture = architecture_from_config(config)
+        return architecture_from_config(config)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path / 'config.json'} describes no usable model: {_first(error)}.") from error
-    return Source(name=name, path=path, fingerprint=model_fingerprint(config, files), architecture=architecture)
+        raise InputError(f"{file or name} describes no usable model: {_first(error)}.") from error
+
+
+def _hub_config(name: str) -> dict[str, Any]:
+    """The config of a hub model, a few kilobytes."""
+    from huggingface_hub import HfApi
+
+    repository, _, revision = name.partition("@")
+    with _hub_failures(name):
+        api = HfApi()
+        api.model_info(repository, revision=revision or None, timeout=10)
+        return _config(Path(api.hf_hub_download(repository, "config.json", revision=revision or None)).parent)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -195,37 +241,58 @@ def _weight_files(path: Path) -> list[Path]:
 
 def _from_hub(name: str) -> Path:
     """Download a snapshot, or take it from the hub's cache where it is complete there."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
+
+    cached = _cached_snapshot(name)
+    if cached is not None:
+        return cached
+    repository, _, revision = name.partition("@")
+    with _hub_failures(name):
+        # One plain request first: it fails at once without a network, where a download would try again and again.
+        HfApi().model_info(repository, revision=revision or None, timeout=10)
+        return _snapshot(name, local_files_only=False)
+
+
+def _snapshot(name: str, local_files_only: bool) -> Path:
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = name.partition("@")
+    return Path(
+        snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=_WANTED,
+            ignore_patterns=_UNWANTED,
+            local_files_only=local_files_only,
+        )
+    )
+
+
+def _cached_snapshot(name: str) -> Path | None:
+    """The snapshot in the hub's cache where it is complete there."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with contextlib.suppress(LocalEntryNotFoundError, InputError):
+        cached = _snapshot(name, local_files_only=True)
+        _config(cached)
+        _weight_files(cached)
+        return cached
+    return None
+
+
+@contextlib.contextmanager
+def _hub_failures(name: str) -> Iterator[None]:
+    """What the hub refuses, in one sentence."""
     from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is that of the HTTP client in use
         GatedRepoError,
         HTTPError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     repository, _, revision = name.partition("@")
-
-    def snapshot(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=_WANTED,
-                ignore_patterns=_UNWANTED,
-                local_files_only=local_files_only,
-            )
-        )
-
-    with contextlib.suppress(LocalEntryNotFoundError, InputError):
-        cached = snapshot(local_files_only=True)
-        _config(cached)
-        _weight_files(cached)
-        return cached
     try:
-        # One plain request first: it fails at once without a network, where a download would try again and again.
-        HfApi().model_info(repository, revision=revision or None, timeout=10)
-        return snapshot(local_files_only=False)
+        yield
     except GatedRepoError as error:
         raise InputError(
             f"The hub model {repository} is gated: accept its terms on huggingface.co/{repository} and set HF_TOKEN."

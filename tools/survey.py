@@ -57,6 +57,15 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
     return found.model_copy(update={"measurement": found.measurement.model_copy(update=scored)})
 
 
+def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest) -> Survey | None:
+    """The survey that an earlier run left in the cache, without scores of tasks; None where there is none."""
+    compute = choose_compute(request.recipe.precision)
+    key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
+    folder = request.cache / "surveys" / key
+    file = folder / SURVEY_FILE
+    return _located(Survey.model_validate_json(file.read_text()), source, corpus, folder) if file.is_file() else None
+
+
 def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:
     """The stored survey with this machine's paths: source and cache may have moved since."""
     return survey.model_copy(update={"source_path": source.path, "corpus_path": corpus.path, "folder": folder})

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
@@ -29,36 +30,67 @@ class WorkerError(RuntimeError):
 class Workers(ABC):
     """Contract: `survey` returns or raises; `trial` always returns a Measurement, a failure being one of its kinds.
 
-    Both may be cancelled, which ends the work and frees its memory. InputError passes through unchanged.
+    Both may be cancelled, which ends the work and frees its memory. InputError passes through unchanged. Neither takes
+    longer than `most_seconds`.
     """
 
     @abstractmethod
-    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
-        """Survey a source. Raises InputError for bad input and WorkerError when the worker died."""
+    async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
+        """Survey a source.
+
+        Raises InputError for bad input, WorkerError when the worker died, and TimeoutError.
+        """
 
     @abstractmethod
-    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
-        """Grow and measure one design."""
+    async def trial(
+        self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
+    ) -> Measurement:
+        """Grow and measure one design. Its recipe's time limit holds too."""
 
 
 class LocalWorkers(Workers):
-    """Work in a thread of this process: no start cost, and no protection either."""
+    """Work in a thread of this process: no start cost, and no protection either.
 
-    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
+    A thread cannot be ended from outside: a limit of time holds at the next progress that is reported.
+    """
+
+    async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
         from tools.survey import run_survey
 
-        return await _with_room(asyncio.to_thread(run_survey, request, report))
+        return await _with_room(asyncio.to_thread(run_survey, request, _limited(report, most_seconds)))
 
-    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
+    async def trial(
+        self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
+    ) -> Measurement:
         from tools.trial import run_trial
 
+        limit, started = _shorter(request, most_seconds), time.monotonic()
         try:
-            return await _with_room(asyncio.to_thread(run_trial, request, report))
+            return await _with_room(asyncio.to_thread(run_trial, request, _limited(report, limit)))
+        except TimeoutError:
+            return _out_of_time(request, limit, time.monotonic() - started)
         except (RuntimeError, MemoryError, OSError) as error:
             failure = failure_of(error)
             if failure is None:
                 raise
             return _failed(request, failure)
+
+
+def _limited(report: ReportProgress, seconds: float | None) -> ReportProgress:
+    """`report`, which raises TimeoutError once the time is up."""
+    end = None if seconds is None else time.monotonic() + seconds
+
+    def limited(progress: Progress) -> None:
+        if end is not None and time.monotonic() > end:
+            raise TimeoutError
+        report(progress)
+
+    return limited
+
+
+def _shorter(request: TrialRequest, most_seconds: float | None) -> float:
+    limit = request.recipe.time_limit_seconds
+    return limit if most_seconds is None else min(limit, most_seconds)
 
 
 async def _with_room(work: Awaitable[Result]) -> Result:
@@ -77,20 +109,23 @@ class ProcessWorkers(Workers):
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
 
-    async def survey(self, request: SurveyRequest, report: ReportProgress) -> Survey:
-        answer = await self._answer(request, report, self._log_folder / "survey.log")
+    async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
+        async with asyncio.timeout(most_seconds):
+            answer = await self._answer(request, report, self._log_folder / "survey.log")
         if "result" not in answer:
             raise WorkerError(Failure.model_validate(answer["failure"]).message)
         return Survey.model_validate(answer["result"])
 
-    async def trial(self, request: TrialRequest, report: ReportProgress) -> Measurement:
-        log = self._log_folder / f"trial-{request.key}.log"
+    async def trial(
+        self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
+    ) -> Measurement:
+        log, limit = self._log_folder / f"trial-{request.key}.log", _shorter(request, most_seconds)
         try:
-            async with asyncio.timeout(request.recipe.time_limit_seconds):
+            async with asyncio.timeout(limit):
                 answer = await self._answer(request, report, log)
         except TimeoutError:
-            limit = request.recipe.time_limit_seconds
-            return _failed(request, Failure(kind="time_limit", message=f"took longer than {limit:g} s"))
+            # Killed at that moment.
+            return _out_of_time(request, limit, limit)
         if "result" in answer:
             return Measurement.model_validate(answer["result"])
         return _failed(request, Failure.model_validate(answer["failure"]))
@@ -155,6 +190,11 @@ def _silent_end(code: int, log: Path) -> Failure:
 
 def _failed(request: TrialRequest, failure: Failure) -> Measurement:
     return Measurement(fidelity=request.fidelity, parameters=request.design.parameters, failure=failure)
+
+
+def _out_of_time(request: TrialRequest, limit: float, seconds: float) -> Measurement:
+    failure = Failure(kind="time_limit", message=f"took longer than {limit:g} s")
+    return _failed(request, failure).model_copy(update={"seconds": seconds})
 
 
 def make_workers(setting: str, log_folder: Path) -> Workers:

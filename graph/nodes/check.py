@@ -17,30 +17,31 @@ _MOST_VARIATIONS = 1000
 async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
     """Give every usable proposal a trial; send illegal ones back, or project them when their repairs are used up."""
     context = runtime.context
+    # Without budget for a repair every chance is the last.
+    repairs = -1 if state["stop"] else context.config.repairs
     sent_back: list[int] = []
     waiting: list[int] = []
     for proposal_id in state["open"]:
         proposal = context.records.proposal(proposal_id)
-        number = _decide(context, proposal)
+        number = _decide(context, proposal, last_chance=proposal.attempt >= repairs)
         if number is not None:
             waiting.append(number)
-        elif proposal.attempt < context.config.repairs:
+        elif proposal.attempt < repairs:
             sent_back.append(proposal_id)
         _tell(context, context.records.proposal(proposal_id), number)
     # Those of earlier attempts in the same turn stay in the queue until all authors have answered.
     waiting = sorted({*state.get("waiting", []), *waiting})
-    barren = state["barren"] if waiting or sent_back else state["barren"] + 1
+    barren = state["barren"] if waiting or sent_back or state["stop"] else state["barren"] + 1
     return {"open": [], "sent_back": sent_back, "waiting": waiting, "barren": 0 if waiting else barren}
 
 
-def _decide(context: SearchContext, proposal: Proposal) -> int | None:
+def _decide(context: SearchContext, proposal: Proposal, last_chance: bool) -> int | None:
     """The number of the trial that the proposal becomes, or None. What was found is recorded with it."""
     assert proposal.id is not None  # noqa: S101 - a stored row has an id
     records, space = context.records, context.space
     if proposal.outcome in ("valid", "repaired", "projected") and proposal.architecture is not None:
         # A killed process had come this far.
         return records.add_trial(proposal.id, Architecture.model_validate(proposal.architecture)).number
-    last_chance = proposal.attempt >= context.config.repairs
     if proposal.parsed is None:
         if last_chance:
             records.update_proposal(proposal.id, outcome="rejected")

@@ -2,6 +2,7 @@
 
 from langgraph.runtime import Runtime
 
+from graph.budget import Refusal
 from graph.context import SearchContext
 from graph.events import BudgetEvent, StageEvent
 from graph.state import SearchState, Stage
@@ -13,31 +14,60 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     """Pick what comes next from the records and the state alone."""
     context = runtime.context
     trials = context.finished_trials()
-    calls = context.records.calls(context.run_id)
-    context.emit(
-        BudgetEvent(
-            run=context.run_id,
-            trials_done=len(trials),
-            trials=context.config.trials,
-            input_tokens=sum(call.input_tokens for call in calls),
-            output_tokens=sum(call.output_tokens for call in calls),
-        )
-    )
+    _tell(context, len(trials))
+    waiting = state.get("waiting", [])
     parent = _next_parent(context, state, {trial.number: trial for trial in trials})
-    update: SearchState = {"waiting": [], "parent": parent}
+    left_over = sorted({*waiting} - {trial.number for trial in trials})
+    update: SearchState = {"waiting": left_over, "parent": parent}
     patience = context.config.patience
     if len(trials) >= context.config.trials:
         return {**update, "stop": "all trials done"}
+    if state["stop"]:
+        return update
+    if left_over:
+        return {**update, **_end(context.spending.refuses_evaluation(context.expected_evaluation()))}
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
     if state["barren"] >= 2 * patience:
         return {**update, "stop": f"no usable design in {state['barren']} turns"}
+    if (refusal := _no_room(context)) is not None:
+        return {**update, **_end(refusal)}
     stage = _stage(context, len(trials))
     if state["barren"] >= patience:
         stage = "knowledge_distillation" if stage == "self_evolution" else "self_evolution"
         message = f"no usable design in {state['barren']} turns: {stage.replace('_', ' ')} takes over"
         context.emit(StageEvent(run=context.run_id, stage=stage, message=message))
     return {**update, "stage": stage}
+
+
+def _tell(context: SearchContext, trials_done: int) -> None:
+    calls, spent = context.records.calls(context.run_id), context.spending.spent()
+    context.emit(
+        BudgetEvent(
+            run=context.run_id,
+            trials_done=trials_done,
+            trials=context.config.trials,
+            input_tokens=sum(call.input_tokens for call in calls),
+            output_tokens=sum(call.output_tokens for call in calls),
+            usd=spent.usd,
+            evaluation_seconds=spent.evaluation_seconds,
+            wall_clock_seconds=spent.wall_clock_seconds,
+            caps=context.config.budget,
+        )
+    )
+
+
+def _no_room(context: SearchContext) -> Refusal | None:
+    """Why a design that is asked for now could not be evaluated.
+
+    While everything came out of the cache, nobody knows that the next evaluation costs anything.
+    """
+    paid = context.evaluation_lengths
+    return context.spending.refuses_evaluation(context.expected_evaluation()) if paid else None
+
+
+def _end(refusal: Refusal | None) -> SearchState:
+    return {} if refusal is None else {"stop": str(refusal), "reached": refusal.cap}
 
 
 def _stage(context: SearchContext, trials_done: int) -> Stage:

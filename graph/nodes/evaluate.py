@@ -1,7 +1,10 @@
 """evaluate: one branch of the fan-out grows and measures one trial; what was paid once is never paid again."""
 
+import time
+
 from langgraph.runtime import Runtime
 
+from graph.budget import BudgetReachedError
 from graph.context import RunContext, SearchContext
 from graph.events import EvaluationEvent, ProgressEvent
 from graph.state import EvaluationTask, SearchState
@@ -13,12 +16,17 @@ from tools.requests import Progress, TrialRequest
 
 
 async def evaluate(state: EvaluationTask, runtime: Runtime[SearchContext]) -> SearchState:
-    """Give trial `state["trial"]` its measurement. The record is durable before the graph moves on."""
+    """Give trial `state["trial"]` its measurement. The record is durable before the graph moves on.
+
+    Where the budget has no room for it, the trial stays without one, and `decide` says what comes of that.
+    """
     context, number = runtime.context, state["trial"]
     trial = context.records.trial(context.run_id, number)
     if trial.measurement is None:
         await _measure(context, trial)
         trial = context.records.trial(context.run_id, number)
+    if trial.measurement is None:
+        return {"evaluated": []}
     _tell(context, trial)
     return {"evaluated": [number]}
 
@@ -29,13 +37,38 @@ async def _measure(context: SearchContext, trial: TrialView) -> None:
     known = records.evaluation(request.key)
     cached = known is not None
     if known is None:
-        measurement = await grow(context, request, trial.number)
-        # A failure may be the machine's: it is this trial's result, but no other run's.
-        key = request.key if measurement.succeeded else f"{request.key}/{trial.name}"
-        known = records.add_evaluation(
+        try:
+            known = await _pay(context, trial, request)
+        except BudgetReachedError:
+            return
+    if known is not None:
+        assert known.id is not None  # noqa: S101 - a stored row has an id
+        records.finish_trial(trial.trial_id, known.id, cached)
+
+
+async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
+    """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
+    records, run_id = context.records, context.run_id
+    waiting = sum(view.measurement is None for view in records.trials(run_id))
+    async with context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most:
+        started = time.monotonic()
+        measurement = await grow(context, request, trial.number, most)
+        seconds = time.monotonic() - started
+        key, limit = request.key, request.recipe.time_limit_seconds
+        failure = measurement.failure
+        cut_off = failure is not None and failure.kind == "time_limit" and most is not None and most < limit
+        if cut_off:
+            # Paid for all the same: recorded, but not as the trial's result.
+            key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
+        elif failure is not None:
+            # A failure may be the machine's: it is this trial's result, but no other run's.
+            key = f"{key}/{trial.name}"
+        if failure is not None and not measurement.seconds:
+            measurement = measurement.model_copy(update={"seconds": seconds})
+        evaluation = records.add_evaluation(
             Evaluation(
                 key=key,
-                run_id=context.run_id,
+                run_id=run_id,
                 architecture_hash=trial.architecture.hash,
                 architecture=trial.architecture.model_dump(mode="json"),
                 fidelity=measurement.fidelity,
@@ -45,17 +78,18 @@ async def _measure(context: SearchContext, trial: TrialView) -> None:
                 measurement=measurement.model_dump(mode="json"),
             )
         )
-    assert known.id is not None  # noqa: S101 - a stored row has an id
-    records.finish_trial(trial.trial_id, known.id, cached)
+    return None if cut_off else evaluation
 
 
-async def grow(context: RunContext, request: TrialRequest, number: int) -> Measurement:
-    """Have a worker carry out `request`; its progress becomes events."""
+async def grow(
+    context: RunContext, request: TrialRequest, number: int, most_seconds: float | None = None
+) -> Measurement:
+    """Have a worker carry out `request`; its progress becomes events. Longer than `most_seconds` is a failure."""
 
     def report(progress: Progress) -> None:
         context.emit(ProgressEvent(run=context.run_id, trial=number, **progress.model_dump()))
 
-    return await context.workers.trial(request, report)
+    return await context.workers.trial(request, report, most_seconds)
 
 
 def _tell(context: SearchContext, trial: TrialView) -> None:

@@ -22,6 +22,11 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     leaders = best(context.finished_trials(), 1)
     if not leaders and (nearest := nearest_to_limit(context.finished_trials(), 1)):
         raise InputError(_all_over(nearest[0]))
+    if not leaders and (reached := state.get("reached")):
+        raise InputError(
+            f"The budget ended the search before a design was grown ({state['stop']}): go on with more by "
+            f"`penjing resume {context.run_id} --set budget.{reached}=MORE`."
+        )
     if not leaders:
         failed = context.finished_trials()
         reason = failed[0].measurement.failure if failed and failed[0].measurement else None
@@ -43,6 +48,7 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
             "export": str(context.folder.export),
             "picture": str(context.folder.picture),
             "exported_parameters": report.file_parameters,
+            "budget_reached": state.get("reached") or None,
         },
     )
     context.emit(

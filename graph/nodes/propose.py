@@ -8,6 +8,7 @@ from langgraph.runtime import Runtime
 
 from agents.cassette import Recalled
 from agents.proposers import Proposed, Rejection, Situation
+from graph.budget import CUT_OFF, BudgetReachedError
 from graph.context import SearchContext
 from graph.events import StageEvent
 from graph.state import SearchState, Stage
@@ -25,16 +26,36 @@ _WORDS = {
 
 
 async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
-    """Record one proposal for each open place. A proposal that a killed process had recorded is not asked for again."""
+    """Record one proposal for each open place. A proposal that a killed process had recorded is not asked for again.
+
+    Where the budget has no room for a question, the search ends after what there is; a proposal that was sent back is
+    then left to the checker as it is.
+    """
     context, stage = runtime.context, state["stage"]
     context.emit(StageEvent(run=context.run_id, stage=stage, message=_WORDS[stage]))
     sent_back = state.get("sent_back", [])
+    opened: list[int] = []
     if sent_back:
-        return {"open": [await _again(context, stage, state, proposal_id) for proposal_id in sent_back]}
+        end = SearchState()
+        for proposal_id in sent_back:
+            try:
+                opened.append(await _again(context, stage, state, proposal_id))
+            except BudgetReachedError as error:
+                opened.append(proposal_id)
+                end = _end(error)
+        return {"open": opened, **end}
     finished = len(context.finished_trials())
     count = 1 if stage == "greedy" else min(context.config.parallel, context.config.trials - finished)
-    turns = range(state["turn"], state["turn"] + count)
-    return {"open": [await _new(context, stage, state, turn) for turn in turns], "turn": state["turn"] + count}
+    for turn in range(state["turn"], state["turn"] + count):
+        try:
+            opened.append(await _new(context, stage, state, turn))
+        except BudgetReachedError as error:
+            return {"open": opened, "turn": turn, **_end(error)}
+    return {"open": opened, "turn": state["turn"] + count}
+
+
+def _end(error: BudgetReachedError) -> SearchState:
+    return {"stop": str(error.refusal), "reached": error.refusal.cap}
 
 
 async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: int) -> int:
@@ -51,7 +72,8 @@ async def _again(context: SearchContext, stage: Stage, state: SearchState, propo
     known = _recorded(context, before.turn, before.attempt + 1)
     if known is not None:
         return known
-    calls = [call for call in context.records.calls(context.run_id) if call.turn == before.turn]
+    recorded = context.records.calls(context.run_id)
+    calls = [call for call in recorded if call.turn == before.turn and call.error != CUT_OFF]
     messages = tuple((message["role"], message["content"]) for message in calls[-1].messages) if calls else ()
     rejection = Rejection(
         messages=messages,

@@ -6,6 +6,7 @@ from graph.context import SearchContext
 from graph.events import ProgressEvent, StageEvent, SurveyEvent
 from graph.state import SearchState
 from tools.costs import limits_in_words
+from tools.errors import InputError
 from tools.requests import Progress, SurveyRequest
 
 
@@ -49,5 +50,12 @@ async def take_survey(context: SearchContext) -> None:
     def report(progress: Progress) -> None:
         context.emit(ProgressEvent(run=context.run_id, trial=None, **progress.model_dump()))
 
-    found = await context.workers.survey(request, report)
+    left = context.spending.seconds_left()
+    try:
+        found = await context.workers.survey(request, report, left)
+    except TimeoutError as error:
+        raise InputError(
+            f"budget.wall_clock_seconds is too little for the survey of the source: it was not done after {left:,.0f} "
+            "s. Go on with a higher one, or without: --set budget.wall_clock_seconds=null."
+        ) from error
     context.folder.survey.write_text(found.model_dump_json(indent=1))

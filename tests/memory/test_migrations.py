@@ -78,3 +78,16 @@ def test_calls_of_the_first_version_get_no_faults(tmp_path: Path) -> None:
     with Records.open(tmp_path / "records.db") as records:
         (call,) = records.calls("run")
         assert (call.agent, call.faults) == ("evolver", [])
+
+
+def test_what_earlier_calls_cost_stays_unknown(tmp_path: Path) -> None:
+    with Records.open(tmp_path / "records.db") as records:
+        records.create_run(Run(id="run", wall_clock_seconds=3.5))
+        records.add_call(Call(run_id="run", turn=1, agent="evolver", model="m", cached_tokens=7, cost_usd=0.25))
+        assert records.calls("run")[0].cost_usd == 0.25 and records.run("run").wall_clock_seconds == 3.5
+        with records.engine.begin() as connection:
+            command.downgrade(configuration(connection), "0002")
+    with Records.open(tmp_path / "records.db") as records:
+        (call,) = records.calls("run")
+        assert (call.agent, call.cost_usd, call.cached_tokens) == ("evolver", None, 0)
+        assert records.run("run").wall_clock_seconds == 0.0

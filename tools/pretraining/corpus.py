@@ -68,11 +68,9 @@ def prepare_corpus(
     from filelock import FileLock
 
     origin = _origin(corpus, settings)
-    tokenizer_digest = [file_digest(source_path / name) for name in _TOKENIZER_FILES if (source_path / name).is_file()]
-    request = _digest([_FORMAT, corpus, tokenizer_digest, settings.model_dump()])
-    if origin.content is None:
+    request, fingerprint = _identities(corpus, origin, source_path, settings)
+    if fingerprint is None:
         return _prepared_before(corpus, cache, request)
-    fingerprint = _digest([_FORMAT, origin.content, tokenizer_digest, settings.model_dump()])
     directory = cache / fingerprint
     found = find_corpus(directory)
     if found is not None:
@@ -90,6 +88,27 @@ def prepare_corpus(
             raise
         raise InputError(f"Cannot write the corpus cache {cache}: {error.strerror}; choose a writable one.") from error
     return load_corpus(directory)
+
+
+def corpus_at_hand(corpus: str, source_path: Path | None, settings: DataSettings, cache: Path) -> PackedCorpus | None:
+    """What `prepare_corpus` would give, None where that would have to pack it; without a source, nobody knows.
+
+    Raises InputError for a corpus that is missing, or a hub data set that was never packed and cannot be reached.
+    """
+    origin = _origin(corpus, settings)
+    if source_path is None:
+        return None
+    request, fingerprint = _identities(corpus, origin, source_path, settings)
+    return _prepared_before(corpus, cache, request) if fingerprint is None else find_corpus(cache / fingerprint)
+
+
+def _identities(corpus: str, origin: _Origin, source_path: Path, settings: DataSettings) -> tuple[str, str | None]:
+    """What was asked for, and what is packed for it: None where the hub cannot say what its data set is now."""
+    tokenizer_digest = [file_digest(source_path / name) for name in _TOKENIZER_FILES if (source_path / name).is_file()]
+    request = _digest([_FORMAT, corpus, tokenizer_digest, settings.model_dump()])
+    if origin.content is None:
+        return request, None
+    return request, _digest([_FORMAT, origin.content, tokenizer_digest, settings.model_dump()])
 
 
 def _origin(corpus: str, settings: DataSettings) -> _Origin:

@@ -1,0 +1,137 @@
+"""What the agents' questions of a search may cost, before any is asked: their real prompts, measured and not sent."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agents.chat_answers import Answer
+from agents.conversation import Question
+from agents.distiller import Distiller
+from agents.evolver import Evolver
+from agents.proposers import Proposer, Rejection, Situation
+from agents.schemas import AnswerSchemas
+from agents.token_bounds import most_input_tokens
+from graph.config import SearchConfig
+from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.views import TrialView
+from prompts.library import PromptLibrary
+from tools.architecture import Architecture
+from tools.measurement import Measurement
+from tools.spaces import PrunedLMSpace
+
+# Prompts with many figures, read by common tokenizers: 2.6 to 3.4 bytes a token.
+_BYTES_PER_TOKEN = 3
+_SENTENCE = (
+    "Keep more FFN channels in layers 0-4, because they are the most sensitive of all, and cut attention in later ones."
+)
+
+
+@dataclass(frozen=True)
+class TurnCost:
+    """Tokens of one turn of an agent: read and written, likely (no repair) and at most (every repair used)."""
+
+    agent: str
+    likely_input: int
+    likely_output: int
+    most_input: int
+    most_output: int
+    most_calls: int
+
+
+class _Gauge:
+    """Stands in for the chat model: keeps the questions and answers nothing."""
+
+    def __init__(self) -> None:
+        self.questions: list[Question] = []
+
+    async def __call__(self, question: Question) -> Answer:
+        self.questions.append(question)
+        return Answer(raw="", model="nobody")
+
+
+async def turn_costs(
+    config: SearchConfig, prompts: PromptLibrary, space: PrunedLMSpace, designs: list[Architecture]
+) -> list[TurnCost]:
+    """One turn of the evolver and one of the distiller, when memory is full; `designs` are some that may be shown."""
+    gauge, schemas, trials = _Gauge(), AnswerSchemas(space), _trials(config, designs)
+    agents: tuple[Proposer, ...] = (
+        Evolver(gauge, prompts, schemas, config.source),
+        Distiller(gauge, prompts, schemas, config.source, config.top_k, config.sample_size),
+    )
+    costs = []
+    for agent in agents:
+        gauge.questions.clear()
+        situation = _situation(config, space, trials, None)
+        await agent.ask(situation)
+        plain = list(gauge.questions)
+        rejection = Rejection(plain[-1].messages, "", (_SENTENCE * 2,) * 2, (_SENTENCE,) * 2, (0,))
+        await agent.ask(_situation(config, space, trials, rejection))
+        costs.append(_cost(config, agent.name, plain, gauge.questions[-1]))
+    return costs
+
+
+def _cost(config: SearchConfig, agent: str, plain: list[Question], repair: Question) -> TurnCost:
+    longest, repairs = config.chat_settings()[agent].max_tokens, config.repairs
+    # Each answer so far stands in the next question.
+    bounds = [
+        most_input_tokens(question.messages, question.schema) + index * longest for index, question in enumerate(plain)
+    ]
+    bytes_read = [_bytes(question) for question in plain]
+    more = _bytes(repair) - bytes_read[-1] + longest
+    bounds += [bounds[-1] + (count + 1) * more for count in range(repairs)]
+    half = longest // 2
+    likely = sum(read // _BYTES_PER_TOKEN + index * half for index, read in enumerate(bytes_read))
+    return TurnCost(agent, likely, len(plain) * half, sum(bounds), len(bounds) * longest, len(bounds))
+
+
+def _bytes(question: Question) -> int:
+    return sum(len(text.encode()) for _, text in question.messages)
+
+
+def _situation(
+    config: SearchConfig, space: PrunedLMSpace, trials: list[TrialView], rejection: Rejection | None
+) -> Situation:
+    outcome = "loss 10.0000, +0.1000 against the design that it was made from"
+    widest = max((trial.architecture.describe() for trial in trials), key=len)
+    nearby = RetrievedDesign("another/1", widest, 10.0, outcome, 0.1)
+    lesson = RetrievedLesson("another/1/0", _SENTENCE, 10.0, outcome, 0.1)
+    return Situation(
+        turn=1,
+        space=space,
+        trials=tuple(trials),
+        parent=max(trials, key=lambda trial: len(trial.architecture.describe())),
+        seed=0,
+        nearby=(nearby,) * config.recall,
+        lessons=(lesson,) * config.recall,
+        rejection=rejection,
+    )
+
+
+def _trials(config: SearchConfig, designs: list[Architecture]) -> list[TrialView]:
+    """Trials as there might be, with figures as long as any."""
+    goal = config.goal_settings()
+    accuracy = 0.123 if goal.objective == "accuracy" else None
+    return [
+        TrialView(
+            trial_id=number,
+            run_id="dry-run",
+            number=number,
+            stage="self_evolution",
+            proposer="evolver",
+            parent_number=0,
+            architecture=design,
+            measurement=Measurement.of_loss(
+                10.0, fidelity="short_training", parameters=design.parameters, latency_ms=10.0, accuracy=accuracy
+            ),
+            rationale=(_SENTENCE,) * 2,
+            outcome="valid",
+            forecast=0.0,
+            cached=False,
+            prompt_hash=None,
+            based_on=(0,),
+            proposal_id=number,
+            evaluation_key="",
+            created_at=datetime.now(UTC),
+            goal=goal,
+        )
+        for number, design in enumerate(designs)
+    ]

@@ -1,0 +1,110 @@
+"""Questions to the chat model: answered from the records where they were asked before, within the budget, recorded."""
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agents.chat_answers import Answer, read_answer
+from agents.conversation import Question
+from agents.settings import ChatSettings
+from agents.token_bounds import most_input_tokens
+from graph.budget import CUT_OFF
+from memory.tables import Call
+
+if TYPE_CHECKING:
+    from graph.context import SearchContext
+
+
+async def ask(context: "SearchContext", question: Question) -> Answer:
+    """Ask the chat model, or the cassette, and record the call.
+
+    What was asked before in this turn is answered from the records. Raises BudgetReachedError where the call might cost
+    more than is left of the budget, before it is made.
+    """
+    messages = [{"role": role, "content": text} for role, text in question.messages]
+    schema = question.schema.__name__
+    calls = [call for call in context.records.calls(context.run_id) if call.error != CUT_OFF]
+    for call in calls:
+        if call.turn == question.turn and call.messages == messages and call.schema_name == schema:
+            return _answer_of(call, question)
+    settings = context.config.chat_settings()[question.agent]
+    settings = settings.model_copy(update={"seed": context.turn_seed(question.turn)})
+    spending, longest = context.spending, settings.max_tokens
+    most = most_input_tokens(question.messages, question.schema, _counted(context, calls, settings.chat_model))
+    seconds = spending.allow_call(question.agent, most, longest)
+    context.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
+    answer, temperature = await _answer(context, question, settings, seconds)
+    if not answer.input_tokens:
+        # Given up, or from a server that counts nothing: the most that it can have been is counted.
+        written = longest if answer.error == CUT_OFF else min(longest, len(answer.raw.encode("utf-8", "replace")))
+        answer = answer.model_copy(update={"input_tokens": most, "output_tokens": written})
+    context.records.add_call(
+        Call(
+            run_id=context.run_id,
+            turn=question.turn,
+            agent=question.agent,
+            prompt_hash=question.prompt.hash,
+            model=answer.model,
+            messages=messages,
+            answer=answer.raw,
+            schema_name=schema,
+            temperature=temperature,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            cached_tokens=answer.cached_tokens,
+            cost_usd=spending.usd(question.agent, answer.input_tokens, answer.output_tokens, answer.cached_tokens),
+            seconds=answer.seconds,
+            error=answer.error,
+            faults=list(answer.faults),
+        )
+    )
+    if answer.error == CUT_OFF:
+        raise spending.out_of_time()
+    return answer
+
+
+async def _answer(
+    context: "SearchContext", question: Question, settings: ChatSettings, seconds: float | None
+) -> tuple[Answer, float]:
+    """The answer and its temperature; or that it was given up after `seconds`: then nobody says what it has cost."""
+    try:
+        async with asyncio.timeout(seconds):
+            if context.cassette is not None:
+                return await context.cassette.ask(question, settings, partial(_ask_model, context, question))
+            return await _ask_model(context, question), settings.temperature
+    except TimeoutError:
+        # The endpoint's own timeouts come as ChatModelError.
+        answer = Answer(raw="", error=CUT_OFF, model=settings.chat_model, seconds=seconds or 0.0)
+        return answer, settings.temperature
+
+
+async def _ask_model(context: "SearchContext", question: Question) -> Answer:
+    if context.chat is None:
+        raise ValueError("this search was opened without a chat model")
+    metadata = {"run": context.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
+    model, seed = context.chat.model(question.agent), context.turn_seed(question.turn)
+    return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+
+
+def _counted(context: "SearchContext", calls: list[Call], chat_model: str) -> list[tuple[list[tuple[str, str]], int]]:
+    """Messages and input tokens of the calls that agents with this chat model made."""
+    agents = {agent for agent, own in context.config.chat_settings().items() if own.chat_model == chat_model}
+    return [
+        ([(part["role"], part["content"]) for part in call.messages], call.input_tokens)
+        for call in calls
+        if call.agent in agents
+    ]
+
+
+def _answer_of(call: Call, question: Question) -> Answer:
+    # The fault that was found at first: that an answer was cut off or refused is not seen in its text.
+    parsed = None if call.error else read_answer(call.answer, question.schema).parsed
+    return Answer(
+        raw=call.answer,
+        parsed=parsed,
+        error=call.error,
+        model=call.model,
+        input_tokens=call.input_tokens,
+        output_tokens=call.output_tokens,
+        seconds=call.seconds,
+    )
