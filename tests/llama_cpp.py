@@ -1,5 +1,6 @@
 """GGUF files in a stock llama.cpp, in a process of its own, and the greedy text they are compared with."""
 
+import copy
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from transformers import PreTrainedModel
 
 from tools.architecture import Architecture
 from tools.export.gguf import export_gguf
+from tools.export.gguf_layout import gguf_name
+from tools.export.gguf_tensors import interleaved
 from tools.export.huggingface import ExportReport
 from tools.sources import architecture_from_config, load_model
 
@@ -44,9 +47,8 @@ for job in jobs:
     result["logprobs"] = []
     # Without a whole character that is no end of text nothing is told; the bias makes one and leaves what is told.
     letter = post(url + "/tokenize", {"content": "a", "add_special": False})["tokens"][0]
-    probs = job.get("probs", 1000)
     for end in range(1, job.get("scored", 0)):
-        scored = {"prompt": job["prompt"][:end], "n_predict": 1, "n_probs": probs, "logit_bias": [[letter, 1000.0]]}
+        scored = {"prompt": job["prompt"][:end], "n_predict": 1, "n_probs": 1000, "logit_bias": [[letter, 1000.0]]}
         found = post(url + "/completion", body | scored)["completion_probabilities"][0]["top_logprobs"]
         known = {entry["id"]: entry["logprob"] for entry in found}
         result["logprobs"].append(known.get(job["prompt"][end]))
@@ -85,6 +87,31 @@ def assert_same_text(found: list[int], expected: list[int], ends: set[int], labe
     stop = next((at for at, token in enumerate(expected) if token in ends), len(expected))
     assert found[:stop] == expected[:stop], label
     assert len(found) <= stop + 1, label
+
+
+def losses(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
+    """Cross-entropy of each token after the first, in nats."""
+    with torch.no_grad():
+        logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return -logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
+
+
+def with_weights(model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    """A copy of `model` with the weights of a GGUF file of architecture "llama" or "deci", made float again."""
+    reader = gguf.GGUFReader(path)
+    head_dim = int(reader.fields[f"{reader.fields['general.architecture'].contents()}.rope.dimension_count"].contents())
+    weights = {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        for name, parameter in copied.named_parameters():
+            value = torch.from_numpy(weights[gguf_name(name)].copy()).reshape(parameter.shape)
+            if "q_proj" in name or "k_proj" in name:
+                # The opposite of the order that pairs stand in there.
+                places = interleaved(torch.arange(len(value)), head_dim)
+                parameter[places] = value
+            else:
+                parameter.copy_(value)
+    return copied
 
 
 def source_architecture(path: Path) -> Architecture:

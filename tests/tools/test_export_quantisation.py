@@ -73,6 +73,20 @@ def test_the_layers_that_get_more_bits() -> None:
     assert types(untied, "q8_0", "output") == ["Q8_0"]
 
 
+def test_a_published_file_of_another_model() -> None:
+    """Gemma-3-270M as Q4_K_M, by llama.cpp's tool: rows of 640 do not fit, those of 1024 and 2048 do."""
+    fixed = FixedShape(model_type="llama", vocab_size=262144, head_dim=256, tie_word_embeddings=True)
+    layer = LayerShape(num_attention_heads=4, num_key_value_heads=1, intermediate_size=2048)
+    gemma = Architecture(fixed=fixed, hidden_size=640, layers=(layer,) * 18)
+    more = (0, 1, 4, 7, 10, 13, 15, 16, 17)
+    assert types(gemma, "q4_k_m", "ffn_down") == ["Q6_K" if at in more else "Q4_K" for at in range(18)]
+    assert types(gemma, "q4_k_m", "attn_v") == ["Q8_0" if at in more else "Q5_0" for at in range(18)]
+    assert set(types(gemma, "q4_k_m", "attn_output")) == {"Q4_K"}
+    assert types(gemma, "q4_k_m", "token_embd") == ["Q8_0"]
+    for kind in ("attn_q", "attn_k", "ffn_gate", "ffn_up"):
+        assert set(types(gemma, "q4_k_m", kind)) == {"Q5_0"}
+
+
 def test_rows_that_do_not_fit() -> None:
     narrow = design(576, [1000, 1024, 1056, 1024], heads=9, groups=3)
     assert set(types(narrow, "q4_k_m", "attn_q")) == {"Q5_0"}

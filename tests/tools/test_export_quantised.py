@@ -11,13 +11,12 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tests.conftest import SIZES
-from tests.llama_cpp import run, source_architecture
+from tests.llama_cpp import losses, run, source_architecture, with_weights
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
 from tools.export.gguf import export_gguf
 from tools.export.gguf_kernels import quantised
-from tools.export.gguf_layout import FLOAT_MIXES, gguf_name, target_file
-from tools.export.gguf_tensors import interleaved
+from tools.export.gguf_layout import FLOAT_MIXES, target_file
 from tools.export.quantisation import MIXES, predicted_file, predicted_tensors
 from tools.sources import load_model, load_tokenizer
 
@@ -55,14 +54,6 @@ def wide(tmp_path_factory: pytest.TempPathFactory, tokenizer_directory: Path) ->
     return folder
 
 
-def dequantised(path: Path) -> dict[str, np.ndarray]:
-    return {tensor.name: gguf.quants.dequantize(tensor.data, tensor.tensor_type) for tensor in read(path).tensors}
-
-
-def read(path: Path) -> gguf.GGUFReader:
-    return gguf.GGUFReader(path)
-
-
 def test_kernels_keep_the_weights() -> None:
     values = np.random.default_rng(0).standard_normal((7, 512), dtype=np.float32)
     for name, bound in ERRORS.items():
@@ -91,7 +82,7 @@ def test_files_have_the_predicted_size(sources: dict[str, Path], cut_by_hand: Cu
             if mix == "iq4_nl":  # slow to write, and its sizes are those of q4_0
                 continue
             report = export_gguf(model, design, path, tmp_path / f"{family}-{mix}.gguf", dtype=mix)
-            reader = read(report.path)
+            reader = gguf.GGUFReader(report.path)
             assert report.prediction == predicted_file(design, mix)
             assert report.bytes - reader.data_offset == report.prediction.bytes, (family, mix)
             predicted = {tensor.name: tensor.written for tensor in predicted_tensors(design, mix)}
@@ -110,41 +101,13 @@ def test_llama_cpp_reads_every_mix(wide: Path, tmp_path: Path) -> None:
         assert report.prediction is not None and report.prediction.fallbacks == () and report.notes() == []
         jobs.append({"file": str(report.path), "prompt": ids, "scored": len(ids)})
         # What transformers makes of the weights as they are in the file.
-        expected[mix] = losses(with_weights(model, dequantised(report.path), source), ids)
+        expected[mix] = losses(with_weights(model, report.path), ids)
     for mix, result in zip(MIXES, run(jobs, tmp_path), strict=True):
         found = -torch.tensor(result["logprobs"])
         # llama.cpp rounds activations to 8 bits where weights are quantised.
         assert (found - expected[mix]).abs().max() < (0.001 if mix == "f32" else 0.2), mix
         bound = 0.005 if mix in FLOAT_MIXES else 0.02 if mix == "q8_0" else 0.2
         assert abs(float(found.mean() - plain.mean())) < bound, mix
-
-
-def losses(model: PreTrainedModel, ids: list[int]) -> torch.Tensor:
-    """Cross-entropy of each token after the first."""
-    with torch.no_grad():
-        logprobs = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-    return -logprobs[:-1].gather(1, torch.tensor(ids[1:])[:, None])[:, 0]
-
-
-def with_weights(model: PreTrainedModel, weights: dict[str, np.ndarray], source: Architecture) -> PreTrainedModel:
-    """A copy of `model` with the weights of a GGUF file of architecture "llama"."""
-    copied = type(model)(model.config).eval()
-    state = {}
-    for name, parameter in model.named_parameters():
-        value = torch.from_numpy(weights[gguf_name(name)].copy())
-        if "q_proj" in name or "k_proj" in name:
-            value = split_again(value, source.fixed.head_dim)
-        state[name] = value.reshape(parameter.shape)
-    copied.load_state_dict(state)
-    return copied
-
-
-def split_again(tensor: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """The opposite of `interleaved`."""
-    places = interleaved(torch.arange(tensor.shape[0]), head_dim)
-    turned = torch.empty_like(tensor)
-    turned[places] = tensor
-    return turned
 
 
 def test_numbers_that_a_type_cannot_hold(wide: Path, tmp_path: Path) -> None:
