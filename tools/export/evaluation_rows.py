@@ -33,6 +33,16 @@ def rows_of_measurement(found: Measurement, origin: Measurement | None, text: st
     ):
         if values[0] is not None:
             rows.append(Figure(name=name, unit=unit, value=values[0], origin=values[1], settings=settings))
+    if found.accuracy is not None:
+        row = Figure(
+            name="zero-shot accuracy in the search",
+            unit="mean share",
+            value=found.accuracy,
+            standard_error=found.accuracy_stderr,
+            origin=None if origin is None else origin.accuracy,
+            settings="tasks and items of the search's settings",
+        )
+        rows.append(row)
     return tuple(rows)
 
 

@@ -4,6 +4,7 @@ A card holds no paths of the machine it was made on. What is not known is None o
 """
 
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from tools.architecture import Architecture
 from tools.export.report import ExportReport
 from tools.measurement import Measurement
+
+
+def _version() -> str:
+    try:
+        return version("penjing")
+    except PackageNotFoundError:
+        return "from its checkout"
 
 
 class _Plain(BaseModel):
@@ -146,7 +154,7 @@ class ModelCard(_Plain):
     """All of it. `identity` tells one model from another, whatever formats it is written in."""
 
     schema_version: Literal[1] = 1
-    generator: str = "penjing"
+    generator: str = Field(default_factory=lambda: f"penjing {_version()}")
     name: str
     architecture: Architecture
     fingerprint: str | None = Field(None, description="of the weights that all files were made from")
