@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from agents.chat_answers import Answer
 from agents.proposers.base import Proposed, Rejection, Situation
+from agents.quoting import as_answered
 from agents.schemas import draft_of
 from memory.views import TrialView
 from prompts.library import PromptLibrary, RenderedPrompt
@@ -161,8 +162,7 @@ async def ask_again(
 ) -> Proposed:
     """Give the checker's words back to the author of an illegal answer, and read the next one."""
     prompt = prompts.render("repair", problems=rejection.problems)
-    # An empty answer is refused by some servers as a message.
-    messages = (*rejection.messages, ("assistant", rejection.raw or "(no answer)"), ("user", prompt.text))
+    messages = (*rejection.messages, ("assistant", as_answered(rejection.raw)), ("user", prompt.text))
     question = Question(situation.turn, agent, messages, schema, prompt)
     answer = await ask(question)
     return proposed_from(answer, question, base, rejection.rationale, rejection.based_on)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
 from agents.proposers.base import Proposed, Proposer, Situation
+from agents.quoting import note_row
 from agents.schemas import AnswerSchemas
 from memory.retrieval import sample_best
 from prompts.library import PromptLibrary
@@ -35,8 +36,8 @@ class Distiller(Proposer):
         prompt = self._prompts.render(
             "inspiration",
             sample=[trial_row(trial) for trial in sample],
-            history=[vars(note) for note in situation.nearby if note.id not in shown],
-            lessons=[vars(note) for note in situation.lessons],
+            history=[note_row(note) for note in situation.nearby if note.id not in shown],
+            lessons=[note_row(note) for note in situation.lessons],
             **band(situation.space),
         )
         messages = (system_message(self._prompts, situation.space, self._source), ("user", prompt.text))

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
 from agents.proposers.base import Proposed, Proposer, Situation
+from agents.quoting import as_answered, note_row
 from agents.schemas import AnswerSchemas, StrategiesAnswer
 from prompts.library import PromptLibrary
 
@@ -31,8 +32,8 @@ class Evolver(Proposer):
             parent={**trial_row(parent), "loss": parent.loss},
             improve="lower the loss" if parent.goal.objective == "loss" else "raise the accuracy",
             limited=band(situation.space)["limited"],
-            history=[vars(note) for note in situation.nearby],
-            lessons=[vars(note) for note in situation.lessons],
+            history=[note_row(note) for note in situation.nearby],
+            lessons=[note_row(note) for note in situation.lessons],
         )
         messages: tuple[tuple[str, str], ...] = (
             system_message(self._prompts, situation.space, self._source),
@@ -41,7 +42,7 @@ class Evolver(Proposer):
         strategies = await self._ask(Question(situation.turn, self.name, messages, StrategiesAnswer, first))
         written = tuple(strategies.parsed["strategies"]) if strategies.parsed else ()
         second = self._prompts.render("design", **band(situation.space))
-        messages = (*messages, ("assistant", strategies.raw or "(no answer)"), ("user", second.text))
+        messages = (*messages, ("assistant", as_answered(strategies.raw)), ("user", second.text))
         question = Question(situation.turn, self.name, messages, self._schemas.design, second)
         answer = await self._ask(question)
         return proposed_from(answer, question, parent.architecture, written, (parent.number,))

@@ -74,7 +74,9 @@ async def _answer(
             return await _ask_model(context, question), settings.temperature
     except TimeoutError:
         # The endpoint's own timeouts come as ChatModelError.
-        answer = Answer(raw="", error=CUT_OFF, model=settings.chat_model, seconds=seconds or 0.0)
+        answer = Answer(
+            raw="", error=CUT_OFF, model=settings.chat_model, seconds=seconds or 0.0, faults=("out of time",)
+        )
         return answer, settings.temperature
 
 

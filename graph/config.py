@@ -47,11 +47,24 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     )
     top_k: int = Field(10, ge=1, description="knowledge distillation samples from this many best designs (k)")
     sample_size: int = Field(4, ge=1, description="designs shown to the distiller (xi)")
-    accept: Literal["always", "not_worse"] = Field(
-        "not_worse", description="when a child of self-evolution becomes the current architecture"
+    accept: Literal["always", "not_worse", "annealed"] = Field(
+        "not_worse",
+        description="when a child of self-evolution becomes the current architecture; annealed: not worse, or worse "
+        "by chance, the less likely the worse it is and the later it comes",
+    )
+    annealing_temperature: float = Field(
+        0.02,
+        gt=0,
+        description="for accept=annealed: a first child that is worse by this many nats is accepted with probability "
+        "0.37; it falls evenly to 0 over the turns of self-evolution (a share where objective is accuracy)",
     )
     repairs: int = Field(2, ge=0, description="how often an illegal proposal goes back to its author")
-    patience: int = Field(3, ge=1, description="turns without a usable design before the other stage takes over")
+    patience: int = Field(
+        3,
+        ge=1,
+        description="turns without a usable design before the other stage takes over; after as many more a judge that "
+        "draws at random has this many turns",
+    )
     parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")

@@ -10,7 +10,7 @@ from agents.chat_team import ChatTeam
 from agents.conversation import Question
 from agents.distiller import Distiller
 from agents.evolver import Evolver
-from agents.proposers import GreedyProposer, Proposer
+from agents.proposers import GreedyProposer, Proposer, RandomSearch
 from agents.schemas import AnswerSchemas
 from graph.asking import ask
 from graph.budget import expected_seconds
@@ -102,6 +102,8 @@ class SearchContext(RunContext):
         """Whose turn it is in `stage`."""
         if stage == "greedy":
             return GreedyProposer()
+        if stage == "judge":
+            return RandomSearch()
         if not self.proposers:
             schemas, config = AnswerSchemas(self.space), self.config
             evolver = Evolver(self.ask, self.prompts, schemas, config.source)

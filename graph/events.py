@@ -113,6 +113,20 @@ class EvaluationEvent(Event):
         return f"trial {self.trial}: {figures}{over} ({paid})"
 
 
+class HandoverEvent(Event):
+    """A stage takes over after `turns` turns in a row without a usable design, or, where 0, is asked again."""
+
+    kind: Literal["handover"] = "handover"
+    stage: str
+    turns: int
+
+    def __str__(self) -> str:
+        who = "a judge that draws at random" if self.stage == "judge" else self.stage.replace("_", " ")
+        if not self.turns:
+            return f"{who} is asked again"
+        return f"no usable design in {self.turns} turns: {who} takes over"
+
+
 class BudgetEvent(Event):
     """Trials done of those allowed, tokens that the chat model read and wrote so far, and the rest of the budget.
 
@@ -159,4 +173,13 @@ def _accuracy(share: float | None) -> str:
     return "" if share is None else f", accuracy {share:.3f}"
 
 
-AnyEvent = StageEvent | ProgressEvent | SurveyEvent | ProposalEvent | EvaluationEvent | BudgetEvent | FinishedEvent
+AnyEvent = (
+    StageEvent
+    | ProgressEvent
+    | SurveyEvent
+    | ProposalEvent
+    | HandoverEvent
+    | EvaluationEvent
+    | BudgetEvent
+    | FinishedEvent
+)

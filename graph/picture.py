@@ -9,7 +9,7 @@ from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.measurement import Measurement
 
-_COLOURS = {"greedy": "#c2410c", "self_evolution": "#15803d", "knowledge_distillation": "#1d4ed8"}
+_COLOURS = {"greedy": "#c2410c", "self_evolution": "#15803d", "knowledge_distillation": "#1d4ed8", "judge": "#6b7280"}
 
 
 def draw_search(

@@ -25,6 +25,7 @@ class ResultRow(BaseModel):
     latency_ms: float | None
     design: str
     over_limit: str | None = None
+    stage: str | None = None
     accuracy: float | None = None
     accuracy_stderr: float | None = None
 
@@ -38,7 +39,7 @@ def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
             if entry.measurement is not None:
                 row = _row(name, entry.number, entry.measurement, entry.architecture.describe())
                 over = None if entry.over_limit is None else str(entry.over_limit)
-                rows.append(row.model_copy(update={"over_limit": over}))
+                rows.append(row.model_copy(update={"over_limit": over, "stage": entry.stage}))
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypedDict
 
-Stage = Literal["greedy", "self_evolution", "knowledge_distillation"]
+Stage = Literal["greedy", "self_evolution", "knowledge_distillation", "judge"]
 
 
 def union(left: list[int], right: list[int]) -> list[int]:
@@ -15,7 +15,8 @@ class SearchState(TypedDict, total=False):
 
     turn: number of the next turn; a turn asks for one design. parent: trial number of the current architecture.
     open: proposals to check. sent_back: proposals whose authors must answer again. waiting: trials to evaluate.
-    evaluated: trials with a result. barren: turns in a row without a usable design. stop: why it ends, or empty.
+    evaluated: trials with a result. barren: turns in a row without a usable design. relief: turns that the judge has
+    still, where the agents had none. stop: why it ends, or empty.
     reached: the cap of the budget that ends it, or empty.
     """
 
@@ -27,6 +28,7 @@ class SearchState(TypedDict, total=False):
     waiting: list[int]
     evaluated: Annotated[list[int], union]
     barren: int
+    relief: int
     stop: str
     reached: str
 

@@ -224,16 +224,18 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import print_next, result_table, verdict
+    from penjing.tables import ledger_lines, print_next, result_table, verdict
 
     result = document["result"]
     _stdout().print(result_table(result["table"]))
     _stdout().print(verdict(result["table"]), highlight=False)
+    for line in ledger_lines(document["ledger"]):
+        _stdout().print(line, highlight=False)
     print_next(_stdout(), session.run_id, result)
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import budget_table, result_table, trial_table, verdict
+    from penjing.tables import budget_table, ledger_lines, result_table, trial_table, verdict
 
     console = _stdout()
     console.print(
@@ -248,8 +250,8 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(trial_table(session.trials()))
     for trial in session.trials():
         console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
-    counts = ", ".join(f"{count} {name}" for name, count in document["proposals"].items())
-    console.print(f"agents' proposals: {counts}", highlight=False)
+    for line in ledger_lines(document["ledger"]):
+        console.print(line, highlight=False)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)

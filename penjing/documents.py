@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from graph.folder import Home
+from memory.ledger import Ledger, ledger_of
 from memory.objectives import DEFAULT_OBJECTIVES, read_objectives
 from memory.retrieval import best
 from memory.tables import Run
 from memory.views import TrialView
-from penjing.tables import ledger
 
 if TYPE_CHECKING:
     from graph.session import SearchSession
@@ -51,13 +51,18 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "trials": [trial_document(trial) for trial in trials],
         "pareto": [trial.number for trial in session.pareto(*chosen)],
         "pareto_objectives": list(chosen),
-        "proposals": ledger(session.proposals()),
+        "ledger": ledger_document(ledger_of(session.proposals(), calls)),
         "budget": budget_document(session),
         "tokens": {
             "input": sum(call.input_tokens for call in calls),
             "output": sum(call.output_tokens for call in calls),
         },
     }
+
+
+def ledger_document(ledger: Ledger) -> dict[str, Any]:
+    """What became of the agents' answers: counts, and rates as shares."""
+    return {**ledger.model_dump(), "rates": ledger.rates}
 
 
 def budget_document(session: "SearchSession") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from graph.events import (
     BudgetEvent,
     EvaluationEvent,
     FinishedEvent,
+    HandoverEvent,
     ProgressEvent,
     ProposalEvent,
     StageEvent,
@@ -93,7 +94,7 @@ class SearchProgress:
                 self._say(f"spent: {event}", quiet=True)
             case SurveyEvent():
                 self._say(str(event))
-            case ProposalEvent() | FinishedEvent():
+            case ProposalEvent() | HandoverEvent() | FinishedEvent():
                 self._say(str(event))
             case _:
                 pass

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 from memory.objectives import Objective, figure
-from memory.tables import Proposal
 from memory.views import TrialView
 
 _DIGITS: dict[Objective, int] = {
@@ -91,11 +90,27 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
     return table
 
 
-def ledger(proposals: list[Proposal]) -> dict[str, int]:
-    """How many turns ended how: valid at once, repaired by their author, projected by code, rejected."""
-    last = {proposal.turn: proposal for proposal in proposals if proposal.stage != "greedy"}
-    outcomes = [proposal.outcome for proposal in last.values()]
-    return {name: outcomes.count(name) for name in ("valid", "repaired", "projected", "rejected")}
+def ledger_lines(ledger: dict[str, Any]) -> list[str]:
+    """What became of the agents' answers, as lines of text; none where no language model was asked."""
+    if not ledger["calls"]:
+        return []
+
+    def shares(*names: str) -> str:
+        rates = ledger["rates"]
+        return ", ".join(
+            f"{ledger[name]} {name}" + (f" ({rates[name]:.0%})" if name in rates else "") for name in names
+        )
+
+    lines = [
+        f"agents' answers: {ledger['raw']} raw, {shares('parsed', 'illegal', 'duplicate')}",
+        f"agents' turns: {ledger['turns']}, {shares('valid', 'repaired', 'projected', 'rejected')}",
+    ]
+    if ledger["faults"]:
+        faults = ", ".join(f"{count} {kind}" for kind, count in ledger["faults"].items())
+        lines.append(f"faults in {ledger['calls']} calls of the chat model: {faults}")
+    if ledger["judged"]:
+        lines.append(f"turns that a judge took over: {ledger['judged']}")
+    return lines
 
 
 def budget_table(budget: dict[str, Any]) -> Table:
@@ -125,13 +140,14 @@ def verdict(rows: list[dict[str, Any]]) -> str:
         return f"The saliency-greedy design is over the limit ({greedy['over_limit']}), so there is no baseline."
     if best["trial"] == greedy["trial"]:
         return "The agents' designs did not beat the saliency-greedy design."
+    author = " It is no design of the agents: a judge drew it at random." if best.get("stage") == "judge" else ""
     loss = f"loss {best['loss'] - greedy['loss']:+.4f}"
     if best.get("accuracy") is not None and greedy.get("accuracy") is not None:
         errors = [row["accuracy_stderr"] for row in (best, greedy) if row["accuracy_stderr"] is not None]
         margin = f" (standard errors {' and '.join(f'{error:.3f}' for error in errors)})" if len(errors) == 2 else ""
         accuracy = f"accuracy {best['accuracy'] - greedy['accuracy']:+.3f}{margin}"
-        return f"Best against saliency-greedy design: {accuracy}, {loss} (one seed, same tokens)."
-    return f"Best against saliency-greedy design: {loss} (one seed, same tokens)."
+        return f"Best against saliency-greedy design: {accuracy}, {loss} (one seed, same tokens).{author}"
+    return f"Best against saliency-greedy design: {loss} (one seed, same tokens).{author}"
 
 
 def print_next(console: Console, run: str, result: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from agents.schemas import draft_of
 from graph.context import SearchContext
 from graph.events import ProposalEvent
 from graph.state import SearchState
+from memory.ledger import DUPLICATE
 from memory.tables import Proposal
 from tools.architecture import Architecture
 
@@ -52,7 +53,7 @@ def _decide(context: SearchContext, proposal: Proposal, last_chance: bool) -> in
     design = space.read(draft, base) if not problems else None
     if design is not None and (known := seen.get(design.hash)) is not None:
         loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
-        problems = [f"it is the same design as trial {known.number}{loss}: change some layers."]
+        problems = [f"{DUPLICATE} {known.number}{loss}: change some layers."]
         design = None
     if problems and not last_chance:
         records.update_proposal(proposal.id, problems=problems, outcome="open")

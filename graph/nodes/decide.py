@@ -2,9 +2,10 @@
 
 from langgraph.runtime import Runtime
 
+from graph.acceptance import accepted
 from graph.budget import Refusal
 from graph.context import SearchContext
-from graph.events import BudgetEvent, StageEvent
+from graph.events import BudgetEvent, HandoverEvent
 from graph.state import SearchState, Stage
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
@@ -19,7 +20,6 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     parent = _next_parent(context, state, {trial.number: trial for trial in trials})
     left_over = sorted({*waiting} - {trial.number for trial in trials})
     update: SearchState = {"waiting": left_over, "parent": parent}
-    patience = context.config.patience
     if len(trials) >= context.config.trials:
         return {**update, "stop": "all trials done"}
     if state["stop"]:
@@ -28,16 +28,31 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
         return {**update, **_end(context.spending.refuses_evaluation(context.expected_evaluation()))}
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
-    if state["barren"] >= 2 * patience:
-        return {**update, "stop": f"no usable design in {state['barren']} turns"}
+    if state["stage"] == "judge" and state["barren"]:
+        return {**update, "stop": "there is no further design: neither the agents nor a judge found one"}
     if (refusal := _no_room(context)) is not None:
         return {**update, **_end(refusal)}
-    stage = _stage(context, len(trials))
+    stage, relief = _next_stage(context, state, len(trials))
+    if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
+        context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=state["barren"]))
+    return {**update, "stage": stage, "relief": relief}
+
+
+def _next_stage(context: SearchContext, state: SearchState, trials_done: int) -> tuple[Stage, int]:
+    """The stage of the next turn, and how many turns the judge then has.
+
+    A stage without a usable design in `patience` turns hands over to the other one, and that after as many to a judge.
+    The judge has `patience` turns; then the agents are asked again.
+    """
+    patience, relief = context.config.patience, state.get("relief", 0)
+    if relief > 1:
+        return "judge", relief - 1
+    if state["barren"] >= 2 * patience:
+        return "judge", patience
+    stage = _stage(context, trials_done)
     if state["barren"] >= patience:
         stage = "knowledge_distillation" if stage == "self_evolution" else "self_evolution"
-        message = f"no usable design in {state['barren']} turns: {stage.replace('_', ' ')} takes over"
-        context.emit(StageEvent(run=context.run_id, stage=stage, message=message))
-    return {**update, "stage": stage}
+    return stage, 0
 
 
 def _tell(context: SearchContext, trials_done: int) -> None:
@@ -77,10 +92,7 @@ def _stage(context: SearchContext, trials_done: int) -> Stage:
 
 
 def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, TrialView]) -> int | None:
-    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution.
-
-    By `not_worse` a child over a limit is never accepted, and one within the limits replaces a parent over them.
-    """
+    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution."""
     current = state.get("parent")
     for number in state.get("waiting", []):
         child = trials.get(number)
@@ -89,16 +101,11 @@ def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, T
         if current is None:
             current = number
         elif child.stage == "self_evolution":
-            accepted = context.config.accept == "always" or _not_worse(child, trials[current])
-            current = number if accepted else current
+            seed = context.turn_seed(context.records.proposal(child.proposal_id).turn)
+            if accepted(context.config, child, trials[current], trials.values(), seed):
+                current = number
     if current is None:
         # Trial 0 failed: any design that was grown can be the first parent.
         leaders = best(trials.values(), 1) or nearest_to_limit(trials.values(), 1)
         current = leaders[0].number if leaders else None
     return current
-
-
-def _not_worse(child: TrialView, parent: TrialView) -> bool:
-    if child.score is None or not child.acceptable:
-        return False
-    return parent.score is None or not parent.acceptable or child.score <= parent.score

@@ -22,6 +22,7 @@ _WORDS = {
     "greedy": "cutting by saliency",
     "self_evolution": "self-evolution: writing strategies and a refined design",
     "knowledge_distillation": "knowledge distillation: mining the best designs",
+    "judge": "a judge: drawing a design at random",
 }
 
 

@@ -14,7 +14,7 @@ from graph.events import AnyEvent
 from graph.session import SearchSession
 from memory.rebuild import open_vectors
 from memory.records import Records
-from tests.fake_openai import EMPTY, PROSE, TRUNCATED, FakeOpenAI, Status
+from tests.fake_openai import FakeOpenAI, Status
 from tools.errors import InputError
 from tools.export.compact import load_compact
 from tools.requests import Survey, evaluation_key
@@ -148,15 +148,6 @@ def test_a_second_run_pays_for_nothing_that_is_known(config_of: ConfigOf, endpoi
     assert first.trials()[0].evaluation_key == second.trials()[0].evaluation_key
 
 
-def faulty(fault: Any) -> Callable[[dict[str, Any]], Any]:
-    """Strategies are sampled; every question for a design gets the fault."""
-
-    def answer(body: dict[str, Any]) -> Any:
-        return None if "strategies" in str(body["response_format"]) and "spans" not in str(body) else fault
-
-    return answer
-
-
 ILLEGAL = {
     "strategies_applied": ["make everything as wide as it was"],
     "patterns": ["all of them are too wide in the middle"],
@@ -188,22 +179,6 @@ def test_illegal_designs_go_back_in_words_and_are_projected_on_the_record(
     assert [(proposal.attempt, proposal.outcome) for proposal in proposals] == 2 * [(0, "open"), (1, "projected")]
     assert all(proposal.notes for proposal in proposals if proposal.outcome == "projected")
     assert all(proposal.parsed == proposals[0].parsed for proposal in proposals[:2]), "the answer is kept as it was"
-
-
-@pytest.mark.parametrize("fault", [EMPTY, PROSE, TRUNCATED])
-def test_a_model_that_never_answers_properly_ends_the_search_with_what_there_is(
-    config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch, fault: Any
-) -> None:
-    with FakeOpenAI(script=lambda body: fault, models=["fake"]) as server:
-        server.set_environment(monkeypatch)
-        session = SearchSession.start(config_of(repairs=1, patience=1))
-        events = events_of(session)
-    assert session.best().number == 0
-    assert session.record.status == "finished" and "no usable design" in session.record.message
-    assert any("takes over" in str(event) for event in events)
-    proposals = [proposal for proposal in session.proposals() if proposal.stage != "greedy"]
-    assert [proposal.outcome for proposal in proposals] == 2 * ["unparsed", "rejected"]
-    assert all(proposal.problems for proposal in proposals)
 
 
 def test_an_endpoint_that_fails_stops_the_search_and_resume_goes_on(

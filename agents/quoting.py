@@ -1,0 +1,40 @@
+"""Text of language models inside prompts: as data that cannot pass for a part of the prompt, and not too long."""
+
+import re
+import unicodedata
+from dataclasses import fields
+from typing import Any
+
+from memory.retrieval import RetrievedDesign, RetrievedLesson
+
+_LONGEST_NOTE = 240
+_LONGEST_ANSWER = 4000
+_QUOTES = dict.fromkeys(map(ord, '"\u201c\u201d\u201e\u201f\u2033\u2036\u00ab\u00bb\uff02`'), "'")
+# Beginnings of <|im_end|>, </s>, [INST] and their like: chat templates give these to the tokenizer unquoted.
+_MARKUP = re.compile(r"(?<=[<\[])(?=[|\uff5c/a-zA-Z])")
+
+
+def as_data(text: str) -> str:
+    """One line without double quotes, control characters and markup of chat templates, at most 240 characters.
+
+    Templates put it between double quotes, which it cannot close; without line breaks it begins no heading either.
+    """
+    visible = "".join(" " if unicodedata.category(mark) in ("Cc", "Cf", "Zl", "Zp") else mark for mark in text)
+    line = " ".join(_MARKUP.sub(" ", visible.translate(_QUOTES)).split())
+    return line if len(line) <= _LONGEST_NOTE else line[: _LONGEST_NOTE - 3] + "..."
+
+
+def note_row(note: RetrievedDesign | RetrievedLesson) -> dict[str, Any]:
+    """What memory gave, as templates show it: all its text as data."""
+    values = {field.name: getattr(note, field.name) for field in fields(note)}
+    return {name: as_data(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def as_answered(raw: str) -> str:
+    """An answer as the next message of its conversation repeats it: babble must not fill the model's context.
+
+    An empty one is refused by some servers as a message.
+    """
+    if len(raw) > _LONGEST_ANSWER:
+        return f"{raw[:_LONGEST_ANSWER]} (shortened)"
+    return raw or "(no answer)"

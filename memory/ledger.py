@@ -1,0 +1,65 @@
+"""The ledger of a search: what became of the answers of its language models, and what went wrong on the way."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from memory.tables import Call, Proposal
+
+DUPLICATE = "it is the same design as trial"
+"""How the checker's words for a design that was tried before begin."""
+
+
+class Ledger(BaseModel):
+    """Answers to questions for a design, the turns that they were given in, and faults of all calls, counted.
+
+    `raw` counts every answer; of these `parsed` fit the schema; of these `illegal` broke the rules of the space and
+    `duplicate` named a design that was tried before, be it the current one. A turn of the agents ends as `valid` at
+    once, as `repaired` by its author, as `projected` to the nearest legal new design, or as `rejected`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    raw: int = 0
+    parsed: int = 0
+    illegal: int = 0
+    duplicate: int = 0
+    turns: int = 0
+    valid: int = 0
+    repaired: int = 0
+    projected: int = 0
+    rejected: int = 0
+    judged: int = 0
+    """Turns that a judge took over."""
+    calls: int = 0
+    faults: dict[str, int] = {}
+    """What went wrong in calls, by kind: attempts that failed (`HTTP 429`, `timeout`) and answers (`empty`)."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Parsed, illegal and duplicate answers as shares of all answers, ends of turns as shares of all turns."""
+        answers = {name: getattr(self, name) / self.raw for name in ("parsed", "illegal", "duplicate") if self.raw}
+        ends = ("valid", "repaired", "projected", "rejected")
+        return answers | {name: getattr(self, name) / self.turns for name in ends if self.turns}
+
+
+def ledger_of(proposals: Iterable[Proposal], calls: Iterable[Call]) -> Ledger:
+    """The ledger of these proposals and calls of one run; a turn whose author still has to answer is in no end."""
+    proposals, calls = list(proposals), list(calls)
+    # Only what was asked of a language model has a prompt.
+    answers = [proposal for proposal in proposals if proposal.prompt_hash is not None]
+    repeated = [answer for answer in answers if any(words.startswith(DUPLICATE) for words in answer.problems)]
+    faulty = [answer for answer in answers if answer.parsed is not None and answer.problems]
+    ends = Counter({answer.turn: answer.outcome for answer in answers}.values())
+    return Ledger(
+        raw=len(answers),
+        parsed=sum(answer.parsed is not None for answer in answers),
+        illegal=len(faulty) - len(repeated),
+        duplicate=len(repeated),
+        turns=len({answer.turn for answer in answers}),
+        **{name: ends[name] for name in ("valid", "repaired", "projected", "rejected")},
+        judged=len({proposal.turn for proposal in proposals if proposal.stage == "judge"}),
+        calls=len(calls),
+        faults=dict(Counter(fault for call in calls for fault in call.faults).most_common()),
+    )
