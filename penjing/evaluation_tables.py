@@ -121,7 +121,7 @@ def _edge_table(title: str, cost: "EdgeCost") -> Table:
     from penjing.edge_table import edge_rows
 
     table = _table()
-    table.add_column(title, min_width=30)
+    table.add_column(title, no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("")
     for row in edge_rows(cost):

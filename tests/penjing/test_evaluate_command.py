@@ -122,6 +122,21 @@ def test_costs_are_compared_where_they_were_measured(place: Path) -> None:
     assert not any("different machines" in line for line in run("compare", "report-small").stdout.splitlines())
 
 
+def test_costs_fit_a_narrow_terminal_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from penjing.edge_table import edge_rows
+    from penjing.evaluation_tables import print_evaluation
+    from tests.penjing.test_edge_table import COST
+
+    monkeypatch.setenv("COLUMNS", "80")
+    found = json.loads(run("evaluate", "small", "--tasks", "copa", "--task-data", "tasks", "--json").stdout)
+    result = EvaluateResult.model_validate(found)
+    capsys.readouterr()
+    print_evaluation(result.model_copy(update={"tasks": (), "edge": COST}))
+    words = capsys.readouterr().out.split()
+    for row in edge_rows(COST):
+        assert row.value.split()[0] in words and set(row.note.split()) <= set(words), row
+
+
 @pytest.mark.slow
 def test_the_cost_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured by real processes, though few times, shown as a table, kept, and compared."""
