@@ -95,12 +95,28 @@ class ChatModel:
         if not self._speaks_openai:
             # Their clients may be bound to the first event loop that used them; a thread is bound to none.
             return await asyncio.to_thread(self._ask_provider, self._seeded(seed), messages, schema, metadata)
-        url, key = await asyncio.to_thread(self._address)
         failed: list[str] = []
+        try:
+            return await self._ask_endpoint(self._seeded(seed), messages, schema, metadata, failed)
+        except ChatModelError:
+            if self._server is None or self._server.running:
+                raise
+            # It was killed in the middle, for want of memory perhaps: asking again starts it again.
+            return await self._ask_endpoint(self._seeded(seed), messages, schema, metadata, failed)
+
+    async def _ask_endpoint(
+        self,
+        settings: ChatSettings,
+        messages: Sequence[Message],
+        schema: type[BaseModel],
+        metadata: Metadata,
+        failed: list[str],
+    ) -> Answer:
+        url, key = await asyncio.to_thread(self._address)
         # A client of its own for each call: the one that langchain-openai keeps fails in the process's next loop.
-        seconds = self.settings.timeout_seconds
+        seconds = settings.timeout_seconds
         async with counting_async_client(failed, trust_env=not is_loopback(url), seconds=seconds) as client:
-            model = structured_model(self._seeded(seed), self.name, schema, url, key, http_async_client=client)
+            model = structured_model(settings, self.name, schema, url, key, http_async_client=client)
             started = time.monotonic()
             try:
                 message = await model.ainvoke(list(messages), _config(metadata))

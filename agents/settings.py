@@ -20,7 +20,12 @@ class ChatSettings(BaseModel):
     temperature: float = Field(0.7, ge=0, le=2, description="sampling temperature, where the model takes one")
     max_tokens: int = Field(512, ge=1, description="longest answer, in tokens")
     timeout_seconds: float = Field(120.0, gt=0, description="longest wait for one attempt")
-    max_retries: int = Field(3, ge=0, description="further attempts after 429, 5xx, timeouts and cut connections")
+    max_retries: int = Field(
+        6,
+        ge=0,
+        description="further attempts after 429, 5xx, timeouts and cut connections, each after as long as "
+        "Retry-After says, or 0.5 s, doubled up to 8 s; then the search stops and can be resumed",
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the sampling, where the model takes one")
 
     @field_validator("chat_model")

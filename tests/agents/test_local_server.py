@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -124,6 +125,25 @@ def test_agents_share_one_server() -> None:
             assert team.model(agent).ask([("user", "How many heads?")], Choice).parsed
         url = servers[0].url
     assert closed_soon(url)
+
+
+def test_a_server_that_is_killed_in_the_middle_is_started_and_asked_again() -> None:
+    class Story(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        sentences: list[Annotated[str, Field(min_length=60, max_length=80)]] = Field(min_length=4, max_length=4)
+
+    with open_chat_model(ChatSettings(max_tokens=400, max_retries=1)) as model:
+        model.check()
+        assert model._server is not None and model._server.process_id is not None
+        first = model._server.process_id
+        killing = threading.Timer(0.2, os.kill, (first, signal.SIGKILL))
+        killing.start()
+        answer = asyncio.run(model.aask([("user", "Tell a story.")], Story))
+        killing.join()
+        assert model._server.process_id not in (None, first)
+    assert answer.parsed is not None
+    assert set(answer.faults) <= {"cut connection", "no connection"} and answer.faults
 
 
 def test_a_prompt_beyond_the_context_is_told(model: ChatModel) -> None:
