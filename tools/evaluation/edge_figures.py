@@ -94,8 +94,8 @@ class Speed(Figures):
 
     `prefill_ms` are milliseconds to read the prompt of `prompt_tokens`, which gives the first new token; `decode_ms`
     are milliseconds for each of the `new_tokens` after it, the mean of a repeat. Spreads are over the repeats.
-    `peak_memory_mb` is the largest resident set of a process that does nothing else, in megabytes of 10^6 bytes, and
-    `engine_memory_mb` what it held of that before the model was there.
+    `peak_memory_mb` is the largest resident set of a process that does nothing else, in megabytes of 10^6 bytes, with a
+    key/value cache for this text alone, and `engine_memory_mb` what it held of that before the model was there.
     """
 
     engine: Engine
