@@ -66,13 +66,13 @@ def test_the_temperature_falls_to_zero_over_self_evolution() -> None:
 
 
 def test_a_search_by_annealing_is_repeatable(
-    config_of: Callable[..., SearchConfig], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    config_of: Callable[..., SearchConfig], survey_cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def parents(home: str, heat: float) -> list[tuple[str, int | None]]:
         with FakeOpenAI(seed=5, models=["fake"]) as server:
             server.set_environment(monkeypatch)
             settings = {"trials": 4, "self_evolution": 3, "accept": "annealed", "annealing_temperature": heat}
-            session = SearchSession.start(config_of(home=tmp_path / home, **settings))
+            session = SearchSession.start(config_of(home=tmp_path / home, cache=survey_cache, **settings))
             session.run()
             return [(found.architecture.hash, found.parent_number) for found in session.trials()]
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from tools.errors import InputError
 
 ConfigOf = Callable[..., SearchConfig]
 SOON = (("Retry-After-Ms", "5"),)
+
+
+@pytest.fixture
+def config_of(config_of: ConfigOf, survey_cache: Path) -> ConfigOf:
+    return partial(config_of, cache=survey_cache)
 
 
 @pytest.fixture
