@@ -230,7 +230,7 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     _stdout().print(result_table(result["table"]))
     _stdout().print(verdict(result["table"]), highlight=False)
     for line in ledger_lines(document["ledger"]):
-        _stdout().print(line, highlight=False)
+        _stdout().print(line, highlight=False, soft_wrap=True)
     print_next(_stdout(), session.run_id, result)
 
 
@@ -251,7 +251,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     for trial in session.trials():
         console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
     for line in ledger_lines(document["ledger"]):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)

@@ -95,15 +95,13 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
     if not ledger["calls"]:
         return []
 
-    def shares(*names: str) -> str:
-        rates = ledger["rates"]
-        return ", ".join(
-            f"{ledger[name]} {name}" + (f" ({rates[name]:.0%})" if name in rates else "") for name in names
-        )
+    def counted(*names: str) -> str:
+        shares = {name: f" ({ledger['rates'][name]:.0%})" if ledger[name] else "" for name in names}
+        return ", ".join(f"{ledger[name]} {name}{shares[name]}" for name in names)
 
     lines = [
-        f"agents' answers: {ledger['raw']} raw, {shares('parsed', 'illegal', 'duplicate')}",
-        f"agents' turns: {ledger['turns']}, {shares('valid', 'repaired', 'projected', 'rejected')}",
+        f"agents' answers: {ledger['raw']} raw, {counted('parsed', 'illegal', 'duplicate')}",
+        f"agents' turns: {ledger['turns']}; {counted('valid', 'repaired', 'projected', 'rejected')}",
     ]
     if ledger["faults"]:
         faults = ", ".join(f"{count} {kind}" for kind, count in ledger["faults"].items())

@@ -127,7 +127,7 @@ def test_every_fault_in_turn(searched: Searched) -> None:
     json.dumps(document)
     lines = ledger_lines(document)
     assert lines[0] == "agents' answers: 12 raw, 5 parsed (42%), 1 illegal (8%), 2 duplicate (17%)"
-    assert lines[1] == "agents' turns: 2, 0 valid (0%), 2 repaired (100%), 0 projected (0%), 0 rejected (0%)"
+    assert lines[1] == "agents' turns: 2; 0 valid, 2 repaired (100%), 0 projected, 0 rejected"
     assert lines[2].startswith("faults in 13 calls of the chat model: 3 no JSON, ")
 
 
