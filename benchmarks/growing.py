@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_LOG_WIDTH = 200
 SOURCE = "smollm2-135m"
 CORPUS = "modern_mix/modern_mix.jsonl.xz"
 
@@ -188,6 +189,9 @@ class Bars:
         text = TextColumn("{task.description}")
         columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._console = Console(stderr=True)
+        if not self._console.is_terminal:
+            # A log has no edge: the columns of a table are worth more than its width.
+            self._console.width = _LOG_WIDTH
         self._display = Display(*columns, console=self._console)
         self._whole = self._display.add_task("all", total=parts)
         self._part = self._display.add_task("starting", total=None)

@@ -10,7 +10,8 @@ on the same first tokens of `modern_mix`: blocks of 256, 4 a step, AdamW, 1e-4 c
 weights. Post-training methods may look at 6,144 of these tokens before they cut, then train on all of them; growing
 pays for its warm-up from the same budget. From scratch has the grown design and ten times the learning rate, without
 which it learns nothing. `torch-pruning` is the package, run live, with its group Taylor importance on FFN channels.
-Figures: loss on the corpus' held-out part, and perplexity on the start of WikiText-2's raw test part, blocks of 256.
+`dense, trained` is not cut: it says what the training text itself does to a figure, and is in no verdict. Figures: loss
+on the corpus' held-out part, and perplexity on the start of WikiText-2's raw test part, blocks of 256.
 
 Each row is kept in the cache folder, so an interrupted benchmark goes on. `holds`: every row was measured, and at every
 size and budget, for both figures, the best of growing is below every other row, our own one-shot method (`penjing`: the
@@ -42,6 +43,7 @@ from benchmarks.quality_rows import (
     grown_row,
     pruned_row,
     torch_pruning_row,
+    trained_dense_row,
 )
 from tools.requests import NUMERICS_VERSION
 
@@ -51,6 +53,7 @@ POST_TRAINING = ("penjing", "llm-pruner", "llm-pruner-global", "fisher", "struct
 QUICK = ("fisher", "structured-obs", "wanda-sp")
 GROWN: dict[str, dict[str, Any]] = {"grown": {}, "grown, no repair": {"second_order_update": False}}
 OUR_LIMIT = "penjing"
+UNCUT = "dense, trained"
 SEEDS = (0,)
 FIGURES = ("loss", "wikitext2")
 
@@ -88,6 +91,9 @@ def rows_of(
 ) -> Iterator[Row]:
     """All rows, the quicker ones first."""
     for tokens in budgets[:1] if quick else budgets:
+        if not quick:
+            for seed in seeds:
+                yield Row(UNCUT, 1.0, tokens, seed, trained_dense_row)
         for share in shares[:1] if quick else shares:
             for seed in seeds:
                 for name, recipe in GROWN.items():
@@ -145,7 +151,7 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]], dense: dict[str, Any]) -> None:
     """One panel for each size and budget, methods from best to worst."""
-    panels = sorted({(row["share"], row["budget"]) for row in rows}, reverse=True)
+    panels = sorted({(row["share"], row["budget"]) for row in rows if row["method"] != UNCUT}, reverse=True)
     figure, axes = new_figure(4.6 * len(panels), 4.4, len(panels))
     for panel, (share, budget) in zip(axes, panels, strict=True):
         here = [row for row in rows if (row["share"], row["budget"]) == (share, budget)]

@@ -135,6 +135,13 @@ def dense_row(comparison: Comparison) -> dict[str, Any]:
     return comparison.figures(model, comparison.source.architecture.parameters, time.monotonic())
 
 
+def trained_dense_row(comparison: Comparison) -> dict[str, Any]:
+    """The source, trained like all others but not cut: what of a figure's change is the training text's doing."""
+    started = time.monotonic()
+    model = _placed(comparison, load_model(comparison.source.path))
+    return _recovered(comparison, model, comparison.source.architecture, started)
+
+
 def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]:
     """Trained and pruned at the same time."""
     started = time.monotonic()

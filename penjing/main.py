@@ -12,6 +12,9 @@ def main() -> None:
     except ShadowedFolderError as error:
         print(f"penjing: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    from tools.waiting import wait_patiently
+
+    wait_patiently()
     from penjing.commands import app
 
     app(prog_name="penjing")

@@ -18,6 +18,7 @@ from tools.errors import InputError
 from tools.failures import FULL_DISK, failure_of, is_full_disk
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
+from tools.waiting import wait_patiently
 
 _LARGEST_ANSWER = 2**24
 Result = TypeVar("Result")
@@ -159,13 +160,9 @@ class ProcessWorkers(Workers):
 
 
 def _environment() -> dict[str, str]:
-    """This process's, but OpenMP threads that wait spin only briefly.
-
-    With libgomp's default, a second busy process on the machine makes two-threaded torch many times slower.
-    """
-    if "OMP_WAIT_POLICY" in os.environ:
-        return dict(os.environ)
-    return {"GOMP_SPINCOUNT": "1000", **os.environ}
+    environment = dict(os.environ)
+    wait_patiently(environment)
+    return environment
 
 
 async def _messages(process: asyncio.subprocess.Process, request: str) -> AsyncIterator[dict[str, Any]]:

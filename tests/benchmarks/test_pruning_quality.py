@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import outcome, pruning_quality
-from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, Row, dense_row, rows_of, verdict
+from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, UNCUT, Row, dense_row, rows_of, verdict
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def test_every_method_is_measured_at_every_size_and_budget() -> None:
     methods = {*GROWN, *POST_TRAINING, "torch-pruning", "from scratch"}
     assert {(one.method, one.share, one.tokens) for one in rows} == {
         (method, share, tokens) for method in methods for share in SHARES for tokens in BUDGETS
-    }
-    assert len(rows) == len(methods) * len(SHARES) * len(BUDGETS)
+    } | {(UNCUT, 1.0, tokens) for tokens in BUDGETS}
+    assert len(rows) == (len(methods) * len(SHARES) + 1) * len(BUDGETS)
     quick = list(rows_of(True, (0,)))
     assert 2 < len(quick) < 8 and set(GROWN) <= {one.method for one in quick} != set(GROWN)
 
@@ -64,6 +64,7 @@ def test_our_own_one_shot_method_is_a_rival_of_growing_and_one_of_ours_against_o
 def test_a_size_with_rows_of_one_side_only_has_no_verdict() -> None:
     assert verdict([row("grown", 3.0, 40.0)]) == verdict([row("fisher", 3.0, 40.0)]) == []
     assert verdict([row("grown", 3.0, 40.0), row("penjing", 3.1, 41.0)]) == []
+    assert verdict([{**row(UNCUT, 2.0, 30.0), "share": 1.0}]) == []
 
 
 def test_a_report_of_kept_rows_names_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ class Compute:
         torch.nn.Module.to(model, self.device)
 
     def describe(self) -> str:
-        return f"{self.precision} compute on {self.device} over float32 weights, {torch.get_num_threads()} threads"
+        count = torch.get_num_threads()
+        threads = f"{count} thread{'' if count == 1 else 's'}"
+        return f"{self.precision} compute on {self.device} over float32 weights, {threads}"
 
 
 def choose_compute(precision: Literal["auto", "bfloat16", "float32"] = "auto") -> Compute:
