@@ -1,5 +1,6 @@
 """Tiny random models of every family on disk, with a real byte-level tokenizer, and a cut made by hand."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from tools.quiet import quiet_transformers
 
 # Threads cost more than they give at these sizes, most of all where the cores are shared.
 torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that tests start share the cores with the other worker's.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TEXT = "The quick brown fox jumps over the lazy dog. A cut model and the same model masked give the same logits. "
 
