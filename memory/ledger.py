@@ -9,6 +9,8 @@ from memory.tables import Call, Proposal
 
 DUPLICATE = "it is the same design as trial"
 """How the checker's words for a design that was tried before begin."""
+SCREENED = "screened"
+"""The outcome of a legal design that was not paid for, since more was expected of another one of its turn."""
 
 
 class Ledger(BaseModel):
@@ -16,7 +18,9 @@ class Ledger(BaseModel):
 
     `raw` counts every answer; of these `parsed` fit the schema; of these `illegal` broke the rules of the space and
     `duplicate` named a design that was tried before, be it the current one. A turn of the agents ends as `valid` at
-    once, as `repaired` by its author, as `projected` to the nearest legal new design, or as `rejected`.
+    once, as `repaired` by its author, as `projected` to the nearest legal new design, or as `rejected`; where it had
+    several designs, as the one of them that was paid for. `screened` counts legal designs, also of judges, that were
+    not paid for, since more was expected of another one of their turn.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +34,7 @@ class Ledger(BaseModel):
     repaired: int = 0
     projected: int = 0
     rejected: int = 0
+    screened: int = 0
     judged: int = 0
     """Turns that a judge took over."""
     calls: int = 0
@@ -51,7 +56,7 @@ def ledger_of(proposals: Iterable[Proposal], calls: Iterable[Call]) -> Ledger:
     answers = [proposal for proposal in proposals if proposal.prompt_hash is not None]
     repeated = [answer for answer in answers if any(words.startswith(DUPLICATE) for words in answer.problems)]
     faulty = [answer for answer in answers if answer.parsed is not None and answer.problems]
-    ends = Counter({answer.turn: answer.outcome for answer in answers}.values())
+    ends = Counter(_ends(answers).values())
     return Ledger(
         raw=len(answers),
         parsed=sum(answer.parsed is not None for answer in answers),
@@ -59,7 +64,18 @@ def ledger_of(proposals: Iterable[Proposal], calls: Iterable[Call]) -> Ledger:
         duplicate=len(repeated),
         turns=len({answer.turn for answer in answers}),
         **{name: ends[name] for name in ("valid", "repaired", "projected", "rejected")},
+        screened=sum(proposal.outcome == SCREENED for proposal in proposals),
         judged=len({proposal.turn for proposal in proposals if proposal.stage == "judge"}),
         calls=len(calls),
         faults=dict(Counter(fault for call in calls for fault in call.faults).most_common()),
     )
+
+
+def _ends(answers: Iterable[Proposal]) -> dict[int, str]:
+    """How each turn ended: as the last answer to the question for a design, of several designs as the one in use."""
+    last = {(answer.turn, answer.candidate): answer.outcome for answer in answers}
+    ends: dict[int, str] = {}
+    for (turn, _), outcome in last.items():
+        if ends.get(turn) in (None, "rejected", SCREENED):
+            ends[turn] = outcome
+    return ends

@@ -12,18 +12,19 @@ Row = TypeVar("Row")
 
 
 class ProposalRecords(Database):
-    """Proposals are unique in (run, turn, attempt, proposer), prompts in their hash."""
+    """Proposals are unique in (run, turn, attempt, proposer, candidate), prompts in their hash."""
 
     def add_proposal(self, proposal: Proposal) -> Proposal:
         """Write a proposal down. Where its place is taken, the proposal that is there is returned and kept."""
         with self.writing() as session:
-            insert_if_new(session, proposal, "run_id", "turn", "attempt", "proposer")
+            insert_if_new(session, proposal, "run_id", "turn", "attempt", "proposer", "candidate")
             return session.exec(
                 select(Proposal).where(
                     Proposal.run_id == proposal.run_id,
                     Proposal.turn == proposal.turn,
                     Proposal.attempt == proposal.attempt,
                     Proposal.proposer == proposal.proposer,
+                    Proposal.candidate == proposal.candidate,
                 )
             ).one()
 

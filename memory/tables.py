@@ -81,14 +81,20 @@ class Evaluation(Table, table=True):
 
 
 class Proposal(Table, table=True):
-    """One answer of one proposer: raw, parsed, what was wrong with it, what projection changed, what came of it."""
+    """One answer of one proposer: raw, parsed, what was wrong with it, what projection changed, what came of it.
 
-    __table_args__ = (UniqueConstraint("run_id", "turn", "attempt", "proposer"),)
+    `candidate` counts the designs that were asked for in one turn. What was expected of a legal design before it was
+    paid for: `forecast`, the saliency of what it cuts, and by the surrogate `expected_score`, the lower the better in
+    its run's objective, give or take `expected_deviation`.
+    """
+
+    __table_args__ = (UniqueConstraint("run_id", "turn", "attempt", "proposer", "candidate"),)
 
     id: int = Field(default=None, primary_key=True)
     run_id: str = Field(foreign_key="run.id", index=True)
     turn: int
     attempt: int = 0
+    candidate: int = 0
     stage: str
     proposer: str
     parent_number: int | None = None
@@ -99,9 +105,11 @@ class Proposal(Table, table=True):
     rationale: list[str] = Field(default_factory=list, sa_column=json_column())
     problems: list[str] = Field(default_factory=list, sa_column=json_column())
     notes: list[str] = Field(default_factory=list, sa_column=json_column())
-    outcome: str  # valid, repaired, projected, rejected or unparsed
+    outcome: str  # open, valid, repaired, projected, screened, rejected or unparsed
     architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     forecast: float | None = None
+    expected_score: float | None = None
+    expected_deviation: float | None = None
     created_at: datetime = Field(default_factory=now)
 
 
@@ -139,6 +147,7 @@ class Call(Table, table=True):
     id: int = Field(default=None, primary_key=True)
     run_id: str = Field(foreign_key="run.id", index=True)
     turn: int
+    candidate: int = 0
     agent: str
     prompt_hash: str | None = None
     model: str

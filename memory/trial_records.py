@@ -106,6 +106,37 @@ class TrialRecords(Database):
         with self.reading() as session:
             return _views(session, query.order_by(col(Trial.id).desc()).limit(limit))
 
+    def comparable_trials(self, run_id: str, limit: int = 200) -> list[TrialView]:
+        """Trials that other runs finished before this one began, measured just as its own are, newest first.
+
+        They have the same source, corpus, data and recipe, and each evaluation counts once. Their `goal` is that of
+        this run, so that scores compare; where it is after accuracy, they measured the same one. Seeds may differ.
+
+        Raises:
+            InputError: there is no such run.
+        """
+        with self.reading() as session:
+            own = session.get(Run, run_id)
+            if own is None:
+                raise InputError(f"there is no run {run_id!r}; `penjing runs` lists the runs there are")
+            query = _joined().where(
+                Run.id != run_id,
+                Run.source == own.source,
+                Run.corpus == own.corpus,
+                col(Evaluation.created_at) < own.created_at,
+            )
+            rows = [
+                row
+                for row in session.exec(query.order_by(col(Evaluation.id).desc(), col(Trial.id)))
+                if _measured_alike(row[3], own)
+            ]
+        goal, found = _goal(own), dict[int, TrialView]()
+        for trial, proposal, evaluation, _ in rows:
+            view = _view(trial, proposal, evaluation, goal)
+            if view.score is not None:
+                found.setdefault(evaluation.id, view)
+        return list(found.values())[:limit]
+
     def evaluation(self, key: str) -> Evaluation | None:
         """The evaluation of this key, if it was ever paid."""
         with self.reading() as session:
@@ -144,6 +175,15 @@ def _views(session: Session, query: "Select[Trial, Proposal, Evaluation, Run]") 
     return views
 
 
+def _measured_alike(one: Run, other: Run) -> bool:
+    """Whether two runs of one source and corpus measure designs in the same way, but for the seed."""
+    deciding = ["data", "recipe"]
+    if _goal(other).objective == "accuracy":
+        deciding += ["objective", "objective_tasks", "objective_limit", "task_data"]
+    same = all(one.config.get(name) == other.config.get(name) for name in deciding)
+    return same and one.source_architecture == other.source_architecture
+
+
 def _goal(run: Run) -> GoalSettings:
     """What the run is after, as its settings say it; a run of before there was a setting has its default."""
     return GoalSettings.model_validate(
@@ -164,6 +204,8 @@ def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None, goal:
         rationale=tuple(proposal.rationale),
         outcome=proposal.outcome,
         forecast=proposal.forecast,
+        expected_score=proposal.expected_score,
+        expected_deviation=proposal.expected_deviation,
         cached=trial.cached,
         prompt_hash=proposal.prompt_hash,
         based_on=tuple(proposal.based_on),

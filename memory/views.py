@@ -29,6 +29,8 @@ class TrialView(BaseModel):
     rationale: tuple[str, ...]
     outcome: str
     forecast: float | None
+    expected_score: float | None = None
+    expected_deviation: float | None = None
     cached: bool
     prompt_hash: str | None
     based_on: tuple[int, ...]
@@ -41,6 +43,11 @@ class TrialView(BaseModel):
     def name(self) -> str:
         """The trial's name across runs, `RUN/NUMBER`; also its id in the vector store."""
         return f"{self.run_id}/{self.number}"
+
+    @property
+    def identity(self) -> str:
+        """Canonical hash of its design."""
+        return self.architecture.hash
 
     @property
     def loss(self) -> float | None:

@@ -1,6 +1,7 @@
 """Migrations make the tables that the code has, from nothing, and leave other tables and the logging alone."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from sqlalchemy.schema import CreateTable
 
 from memory.migrations import configuration
 from memory.records import Records
-from memory.tables import Call, Run, Table
+from memory.tables import Call, Proposal, Run, Table
+from memory.views import TrialView
+from tools.architecture import Architecture
 from tools.errors import InputError
 
 
@@ -91,3 +94,26 @@ def test_what_earlier_calls_cost_stays_unknown(tmp_path: Path) -> None:
         (call,) = records.calls("run")
         assert (call.agent, call.cost_usd, call.cached_tokens) == ("evolver", None, 0)
         assert records.run("run").wall_clock_seconds == 0.0
+
+
+def test_trials_outlive_the_table_of_proposals_made_anew(
+    tmp_path: Path, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    with Records.open(tmp_path / "records.db") as records:
+        records.create_run(Run(id="run"))
+        for turn in range(3):
+            finish_trial(records, "run", turn, design(hidden=8 * (turn + 1)), 4.0 - turn, candidate=turn)
+            other = Proposal(
+                run_id="run", turn=turn, candidate=9, stage="judge", proposer="evolver", outcome="screened"
+            )
+            records.add_proposal(other)
+        before = records.trials("run")
+        with records.engine.begin() as connection:
+            command.downgrade(configuration(connection), "0003")
+            assert connection.exec_driver_sql("SELECT count(*) FROM proposal").scalar() == 3, "the trials' own are left"
+    with Records.open(tmp_path / "records.db") as records:
+        assert records.trials("run") == before
+        assert [proposal.candidate for proposal in records.proposals("run")] == [0, 0, 0]
+        with records.engine.begin() as connection:
+            command.check(configuration(connection))
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []

@@ -38,6 +38,41 @@ def test_a_trial_comes_back_as_it_was_written(records: Records, design: Design, 
     assert view.created_at.utcoffset() == timedelta(0)
 
 
+def test_designs_of_one_turn_have_places_of_their_own(records: Records, design: Design, finish_trial: Finish) -> None:
+    first = records.add_proposal(proposal())
+    second = records.add_proposal(proposal(candidate=1))
+    assert first.id != second.id and records.add_proposal(proposal(candidate=1, raw="again")).id == second.id
+    view = finish_trial(records, "run-a", 1, design(), 4.5, expected_score=4.4, expected_deviation=0.2)
+    assert (view.expected_score, view.expected_deviation) == (4.4, 0.2)
+
+
+def test_what_other_runs_measured_alike_before(records: Records, design: Design, finish_trial: Finish) -> None:
+    alike = {"recipe": {"training_steps": 2}, "data": {"block_length": 32}}
+    asked = {"objective": "accuracy", "objective_tasks": ["piqa"], "objective_limit": 10, "task_data": None}
+    runs: dict[str, tuple[str, dict[str, object]]] = {
+        "alike": ("docs", {**alike, "seed": 7, "trials": 3}),
+        "longer": ("docs", {**alike, "recipe": {"training_steps": 3}}),
+        "corpus": ("news", alike),
+        "own": ("docs", alike),
+        "accuracy": ("docs", {**alike, **asked}),
+        "later": ("docs", alike),
+    }
+    for place, (name, (corpus, config)) in enumerate(runs.items()):
+        records.create_run(Run(id=name, source="tiny", corpus=corpus, config=config))
+        finish_trial(records, name, 0, design(hidden=8 * (place + 2)), 4.0 + place)
+    failed = finish_trial(records, "alike", 1, design(hidden=8), None)
+    assert failed.loss is None
+    found = records.comparable_trials("own")
+    assert [(view.run_id, view.loss) for view in found] == [("alike", 4.0)]
+    assert records.comparable_trials("alike") == [], "a run learns nothing from what came after its start"
+    assert [view.run_id for view in records.comparable_trials("later")] == ["accuracy", "own", "alike"]
+    assert [view.run_id for view in records.comparable_trials("later", limit=1)] == ["accuracy"]
+    assert {view.goal.objective for view in records.comparable_trials("later")} == {"loss"}
+    assert records.comparable_trials("accuracy") == [], "the others measured no accuracy"
+    with pytest.raises(InputError, match="there is no run"):
+        records.comparable_trials("nobody")
+
+
 def test_an_unfinished_and_a_failed_trial_have_no_loss(records: Records, design: Design, finish_trial: Finish) -> None:
     failed = finish_trial(records, "run-a", 0, design(), None)
     records.add_trial(records.add_proposal(proposal(1)).id, design())
