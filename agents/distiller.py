@@ -3,44 +3,50 @@
 Studies a random handful of the best designs, names what they share, and designs a new one.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Generic
 
-from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
-from agents.proposers.base import Proposed, Proposer, Situation
+from agents.conversation import Ask, Question, ask_again, proposed_from, system_message
+from agents.dialects.base import Dialect
+from agents.proposers.base import AgentStanding, DesignT, DraftT, Proposed, Proposer, TrialT
 from agents.quoting import note_row
-from agents.schemas import AnswerSchemas
 from memory.retrieval import sample_best
 from prompts.library import PromptLibrary
 
 
-class Distiller(Proposer):
+class Distiller(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT, DraftT, TrialT]):
     """Samples `sample_size` (xi) of the `top_k` best designs at random, best first, and learns from them."""
 
     name: ClassVar[str] = "distiller"
 
     def __init__(
-        self, ask: Ask, prompts: PromptLibrary, schemas: AnswerSchemas, source: str, top_k: int, sample_size: int
+        self,
+        ask: Ask,
+        prompts: PromptLibrary,
+        dialect: Dialect[DesignT, DraftT, TrialT],
+        top_k: int,
+        sample_size: int,
     ) -> None:
-        self._ask, self._prompts, self._schemas, self._source = ask, prompts, schemas, source
+        self._ask, self._prompts, self._dialect = ask, prompts, dialect
         self._top_k, self._sample_size = top_k, sample_size
 
-    async def ask(self, situation: Situation) -> Proposed:
-        if situation.rejection is not None:
-            schema, base = self._schemas.inspiration, situation.trial(situation.rejection.based_on[0]).architecture
-            return await ask_again(self._ask, self._prompts, situation, situation.rejection, schema, self.name, base)
+    async def ask(self, situation: AgentStanding[TrialT]) -> Proposed[DesignT, DraftT]:
+        dialect, schema = self._dialect, self._dialect.inspiration
+        if (rejection := situation.rejection) is not None:
+            base: DesignT = situation.trial(rejection.based_on[0]).architecture
+            return await ask_again(self._ask, self._prompts, dialect, situation, rejection, schema, self.name, base)
         sample = sample_best(situation.trials, self._top_k, self._sample_size, situation.seed)
         if not sample:
             raise ValueError("knowledge distillation needs at least one measured design")
         numbers = tuple(trial.number for trial in sample)
         shown = {trial.name for trial in sample}
-        prompt = self._prompts.render(
+        prompt = dialect.render(
+            self._prompts,
             "inspiration",
-            sample=[trial_row(trial) for trial in sample],
+            **dialect.about_sample(sample),
             history=[note_row(note) for note in situation.nearby if note.id not in shown],
             lessons=[note_row(note) for note in situation.lessons],
-            **band(situation.space),
         )
-        messages = (system_message(self._prompts, situation.space, self._source), ("user", prompt.text))
-        question = Question(situation.turn, self.name, messages, self._schemas.inspiration, prompt)
+        messages = (system_message(self._prompts, dialect), ("user", prompt.text))
+        question = Question(situation.turn, self.name, messages, schema, prompt)
         answer = await self._ask(question)
-        return proposed_from(answer, question, sample[0].architecture, (), numbers)
+        return proposed_from(answer, question, dialect, sample[0].architecture, (), numbers)

@@ -3,46 +3,43 @@
 Two linked answers: from the current architecture and its measurements to strategies, from those to a refined design.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Generic
 
-from agents.conversation import Ask, Question, ask_again, band, proposed_from, system_message, trial_row
-from agents.proposers.base import Proposed, Proposer, Situation
+from agents.conversation import Ask, Question, ask_again, proposed_from, system_message
+from agents.dialects.base import Dialect
+from agents.proposers.base import AgentStanding, DesignT, DraftT, Proposed, Proposer, TrialT
 from agents.quoting import as_answered, note_row
-from agents.schemas import AnswerSchemas, StrategiesAnswer
 from prompts.library import PromptLibrary
 
 
-class Evolver(Proposer):
-    """Refines `situation.parent`."""
+class Evolver(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT, DraftT, TrialT]):
+    """Refines `situation.parent`, in the space of the dialect."""
 
     name: ClassVar[str] = "evolver"
 
-    def __init__(self, ask: Ask, prompts: PromptLibrary, schemas: AnswerSchemas, source: str) -> None:
-        self._ask, self._prompts, self._schemas, self._source = ask, prompts, schemas, source
+    def __init__(self, ask: Ask, prompts: PromptLibrary, dialect: Dialect[DesignT, DraftT, TrialT]) -> None:
+        self._ask, self._prompts, self._dialect = ask, prompts, dialect
 
-    async def ask(self, situation: Situation) -> Proposed:
-        parent = situation.parent
-        if parent is None or parent.measurement is None:
+    async def ask(self, situation: AgentStanding[TrialT]) -> Proposed[DesignT, DraftT]:
+        parent, dialect = situation.parent, self._dialect
+        if parent is None or not parent.succeeded:
             raise ValueError("self-evolution needs a measured parent")
-        if situation.rejection is not None:
-            schema, base = self._schemas.design, parent.architecture
-            return await ask_again(self._ask, self._prompts, situation, situation.rejection, schema, self.name, base)
-        first = self._prompts.render(
+        base: DesignT = parent.architecture
+        if (rejection := situation.rejection) is not None:
+            schema = dialect.design
+            return await ask_again(self._ask, self._prompts, dialect, situation, rejection, schema, self.name, base)
+        first = dialect.render(
+            self._prompts,
             "strategies",
-            parent={**trial_row(parent), "loss": parent.loss},
-            improve="lower the loss" if parent.goal.objective == "loss" else "raise the accuracy",
-            limited=band(situation.space)["limited"],
+            **dialect.about_parent(parent),
             history=[note_row(note) for note in situation.nearby],
             lessons=[note_row(note) for note in situation.lessons],
         )
-        messages: tuple[tuple[str, str], ...] = (
-            system_message(self._prompts, situation.space, self._source),
-            ("user", first.text),
-        )
-        strategies = await self._ask(Question(situation.turn, self.name, messages, StrategiesAnswer, first))
+        messages: tuple[tuple[str, str], ...] = (system_message(self._prompts, dialect), ("user", first.text))
+        strategies = await self._ask(Question(situation.turn, self.name, messages, dialect.strategies, first))
         written = tuple(strategies.parsed["strategies"]) if strategies.parsed else ()
-        second = self._prompts.render("design", **band(situation.space))
+        second = dialect.render(self._prompts, "design", **dialect.limits())
         messages = (*messages, ("assistant", as_answered(strategies.raw)), ("user", second.text))
-        question = Question(situation.turn, self.name, messages, self._schemas.design, second)
+        question = Question(situation.turn, self.name, messages, dialect.design, second)
         answer = await self._ask(question)
-        return proposed_from(answer, question, parent.architecture, written, (parent.number,))
+        return proposed_from(answer, question, dialect, base, written, (parent.number,))

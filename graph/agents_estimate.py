@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 from agents.chat_answers import Answer
 from agents.conversation import Question
+from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.proposers import Proposer, Rejection, Situation
-from agents.schemas import AnswerSchemas
 from agents.token_bounds import most_input_tokens
 from graph.config import SearchConfig
 from memory.retrieval import RetrievedDesign, RetrievedLesson
@@ -52,10 +52,10 @@ async def turn_costs(
     config: SearchConfig, prompts: PromptLibrary, space: PrunedLMSpace, designs: list[Architecture]
 ) -> list[TurnCost]:
     """One turn of the evolver and one of the distiller, when memory is full; `designs` are some that may be shown."""
-    gauge, schemas, trials = _Gauge(), AnswerSchemas(space), _trials(config, designs)
+    gauge, dialect, trials = _Gauge(), PrunedLMDialect(space, config.source), _trials(config, designs)
     agents: tuple[Proposer, ...] = (
-        Evolver(gauge, prompts, schemas, config.source),
-        Distiller(gauge, prompts, schemas, config.source, config.top_k, config.sample_size),
+        Evolver(gauge, prompts, dialect),
+        Distiller(gauge, prompts, dialect, config.top_k, config.sample_size),
     )
     costs = []
     for agent in agents:

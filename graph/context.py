@@ -8,10 +8,10 @@ from agents.cassette import Cassette
 from agents.chat_answers import Answer
 from agents.chat_team import ChatTeam
 from agents.conversation import Question
+from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.proposers import GreedyProposer, Proposer, RandomSearch
-from agents.schemas import AnswerSchemas
 from graph.asking import ask
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
@@ -105,10 +105,10 @@ class SearchContext(RunContext):
         if stage == "judge":
             return RandomSearch()
         if not self.proposers:
-            schemas, config = AnswerSchemas(self.space), self.config
-            evolver = Evolver(self.ask, self.prompts, schemas, config.source)
+            config, dialect = self.config, PrunedLMDialect(self.space, self.config.source)
+            evolver = Evolver(self.ask, self.prompts, dialect)
             sizes = (config.top_k, config.sample_size)
-            distiller = Distiller(self.ask, self.prompts, schemas, config.source, *sizes)
+            distiller = Distiller(self.ask, self.prompts, dialect, *sizes)
             self.proposers |= {"self_evolution": evolver, "knowledge_distillation": distiller}
         return self.proposers[stage]
 

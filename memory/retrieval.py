@@ -3,11 +3,11 @@
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from memory.vectors import VectorStore
-from memory.views import TrialView
 from tools.architecture import Architecture
+from tools.costs import Excess
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,27 @@ class RetrievedLesson:
     distance: float
 
 
-def best(trials: Iterable[TrialView], k: int) -> list[TrialView]:
+class Rankable(Protocol):
+    """What decides between trials of one run, in any space; see `TrialView`, which is the real one's."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def score(self) -> float | None: ...
+    @property
+    def succeeded(self) -> bool: ...
+    @property
+    def acceptable(self) -> bool: ...
+    @property
+    def over_limit(self) -> Excess | None: ...
+
+
+RankableT = TypeVar("RankableT", bound=Rankable)
+
+
+def best(trials: Iterable[RankableT], k: int) -> list[RankableT]:
     """The `k` trials of lowest loss, lowest first, among those that succeeded within the limits of their run.
 
     Where the run is after accuracy, those of highest accuracy. Equal ones are in order of number.
@@ -40,22 +60,22 @@ def best(trials: Iterable[TrialView], k: int) -> list[TrialView]:
     return sorted((trial for trial in trials if trial.acceptable), key=_rank)[:k]
 
 
-def nearest_to_limit(trials: Iterable[TrialView], k: int) -> list[TrialView]:
+def nearest_to_limit(trials: Iterable[RankableT], k: int) -> list[RankableT]:
     """The `k` trials that are over their run's limit by the least, the nearest first."""
     over = [(trial.over_limit.by, trial.number, trial) for trial in trials if trial.succeeded and trial.over_limit]
     return [trial for _, _, trial in sorted(over, key=lambda entry: entry[:2])[:k]]
 
 
-def sample_best(trials: Iterable[TrialView], k: int, size: int, seed: int) -> list[TrialView]:
+def sample_best(trials: Iterable[RankableT], k: int, size: int, seed: int) -> list[RankableT]:
     """`size` designs drawn at random from the `k` best, lowest loss first (SEKI, arXiv 2502.20422: xi of the top k).
 
     The draw depends on the seed alone. A design that several trials had counts once: repetition is no pattern.
     While none is within the limits of the run, the draw is from those nearest to them.
     """
-    distinct: dict[str, TrialView] = {}
+    distinct: dict[str, RankableT] = {}
     seen = list(trials)
     for trial in best(seen, k=10**9) or nearest_to_limit(seen, k=10**9):
-        distinct.setdefault(trial.architecture.hash, trial)
+        distinct.setdefault(trial.identity, trial)
     top = list(distinct.values())[:k]
     drawn = random.Random(seed).sample(range(len(top)), min(size, len(top)))  # noqa: S311
     return [top[place] for place in sorted(drawn)]
@@ -95,5 +115,5 @@ def related_lessons(
     return list(lessons.values())[:k]
 
 
-def _rank(trial: TrialView) -> tuple[float, int]:
+def _rank(trial: Rankable) -> tuple[float, int]:
     return (float("inf") if trial.score is None else trial.score, trial.number)

@@ -1,21 +1,26 @@
 """The contract of everything that proposes designs."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Protocol
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from agents.proposers.standing import Tried
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.retrieval import Rankable, RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft, PrunedLMSpace
 
-# Without parameters a proposal is one of the real space; a judge proposes in any.
+# Without parameters a proposal is one of the real space; judges and agents propose in any.
 DesignT = TypeVar("DesignT", default=Architecture)
 DraftT = TypeVar("DraftT", bound=BaseModel, default=DesignDraft)
+TrialT = TypeVar("TrialT", bound="AgentTrial[Any]", default=TrialView)
+SituationT = TypeVar("SituationT", contravariant=True, default="Situation")
+_DesignT = TypeVar("_DesignT", covariant=True)
+_TrialT = TypeVar("_TrialT", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,56 @@ class Rejection:
     based_on: tuple[int, ...]
 
 
+class AgentTrial(Rankable, Protocol[_DesignT]):
+    """A design that was tried, as the agents need it in any space; `TrialView` is the real one's."""
+
+    @property
+    def name(self) -> str:
+        """Across runs."""
+
+    @property
+    def architecture(self) -> _DesignT:
+        """The design."""
+
+
+class AgentStanding(Protocol[_TrialT]):
+    """A search as an agent sees it at its turn, in any space; see `Situation`, which is the real one's."""
+
+    @property
+    def turn(self) -> int:
+        """Number of the turn."""
+
+    @property
+    def seed(self) -> int:
+        """The turn's own."""
+
+    @property
+    def trials(self) -> Sequence[_TrialT]:
+        """The finished ones of this run in their order."""
+
+    @property
+    def parent(self) -> _TrialT | None:
+        """The current architecture of self-evolution."""
+
+    @property
+    def nearby(self) -> Sequence[RetrievedDesign]:
+        """Retrieved from memory for this turn."""
+
+    @property
+    def lessons(self) -> Sequence[RetrievedLesson]:
+        """Retrieved from memory for this turn."""
+
+    @property
+    def rejection(self) -> Rejection | None:
+        """What the checker sent back."""
+
+    def trial(self, number: int) -> _TrialT:
+        """The trial of that number."""
+
+
 @dataclass(frozen=True)
 class Situation:
-    """All that a proposer may know at its turn; also a `Standing` of the real space.
+    """All that a proposer may know at its turn; a `Standing` and an `AgentStanding` of the real space.
 
     `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
     `nearby` and `lessons` were retrieved from memory for this turn; `seed` is this turn's own.
@@ -77,7 +129,7 @@ class Proposed(Generic[DesignT, DraftT]):
     messages: tuple[tuple[str, str], ...] = field(default=())
 
 
-class Proposer(ABC):
+class Proposer(ABC, Generic[DesignT, DraftT, SituationT]):
     """Contract: `ask` is called once for each turn, and again with a `rejection` while its answer is illegal.
 
     A proposer keeps no state between turns: everything is in the situation, so that a resumed search goes on exactly
@@ -87,5 +139,5 @@ class Proposer(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    async def ask(self, situation: Situation) -> Proposed:
+    async def ask(self, situation: SituationT) -> Proposed[DesignT, DraftT]:
         """The next design. Raises ChatModelError where a language model's endpoint fails."""

@@ -1,18 +1,16 @@
 """check: code, not an LLM, says what is legal and new; the rest goes back in words, or is projected."""
 
-import random
-
 from langgraph.runtime import Runtime
 
-from agents.schemas import draft_of
+from agents.dialects.pruned_lm import draft_of
 from graph.context import SearchContext
 from graph.events import ProposalEvent
+from graph.examination import Examiner
 from graph.state import SearchState
 from memory.ledger import DUPLICATE
 from memory.tables import Proposal
 from tools.architecture import Architecture
-
-_MOST_VARIATIONS = 1000
+from tools.spaces import DesignDraft
 
 
 async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
@@ -47,36 +45,40 @@ def _decide(context: SearchContext, proposal: Proposal, last_chance: bool) -> in
         if last_chance:
             records.update_proposal(proposal.id, outcome="rejected")
         return None
-    draft, base = draft_of(proposal.parsed), _base(context, proposal)
-    seen = {trial.architecture.hash: trial for trial in records.trials(context.run_id)}
-    problems, notes = space.problems(draft, base), list[str]()
-    design = space.read(draft, base) if not problems else None
-    if design is not None and (known := seen.get(design.hash)) is not None:
-        loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
-        problems = [f"{DUPLICATE} {known.number}{loss}: change some layers."]
-        design = None
-    if problems and not last_chance:
-        records.update_proposal(proposal.id, problems=problems, outcome="open")
-        return None
-    outcome = "repaired" if proposal.attempt else "valid"
-    if problems:
-        design, notes = space.project(draft, base)
-        design, varied = _unseen(context, design, set(seen), proposal.turn)
-        if varied:
-            notes.append("FFN channels moved between layers, since the design was tried before")
-        outcome = "projected"
+    finding = _examiner(context).examine(
+        draft_of(proposal.parsed),
+        _base(context, proposal),
+        proposal.attempt,
+        last_chance,
+        context.turn_seed(proposal.turn),
+    )
+    design, problems = finding.design, list(finding.problems)
     if design is None:
-        records.update_proposal(proposal.id, problems=problems, outcome="rejected")
+        records.update_proposal(proposal.id, problems=problems, outcome=finding.outcome)
         return None
     records.update_proposal(
         proposal.id,
         problems=problems,
-        notes=notes,
-        outcome=outcome,
+        notes=list(finding.notes),
+        outcome=finding.outcome,
         architecture=design.model_dump(mode="json"),
         forecast=space.designer.forecast(design),
     )
     return records.add_trial(proposal.id, design).number
+
+
+def _examiner(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
+    """The rule of this run, which knows what was tried so far."""
+    seen = {trial.architecture.hash: trial for trial in context.records.trials(context.run_id)}
+
+    def tried(identity: str) -> str | None:
+        if (known := seen.get(identity)) is None:
+            return None
+        loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
+        return f"{DUPLICATE} {known.number}{loss}: change some layers."
+
+    note = "FFN channels moved between layers, since the design was tried before"
+    return Examiner(context.space, tried, context.space.vary, note)
 
 
 def _base(context: SearchContext, proposal: Proposal) -> Architecture:
@@ -84,19 +86,6 @@ def _base(context: SearchContext, proposal: Proposal) -> Architecture:
     if proposal.parent_number is None:
         return context.space.source
     return context.records.trial(context.run_id, proposal.parent_number).architecture
-
-
-def _unseen(
-    context: SearchContext, design: Architecture, seen: set[str], turn: int
-) -> tuple[Architecture | None, bool]:
-    """`design`, or a legal neighbour that was not tried; None where none was found."""
-    rng = random.Random(context.turn_seed(turn))  # noqa: S311 - a search needs repeatable numbers, not secret ones
-    candidate = design
-    for _ in range(_MOST_VARIATIONS):
-        if candidate.hash not in seen:
-            return candidate, candidate is not design
-        candidate = context.space.vary(candidate, rng)
-    return None, True
 
 
 def _tell(context: SearchContext, proposal: Proposal, number: int | None) -> None:
