@@ -52,20 +52,23 @@ class Lift:
         """Whether the agents are worse by more than chance."""
         return self.conclusive and self.high < 0
 
-    def sentence(self, of: str = "loss") -> str:
-        """The verdict for people; `of` names the value."""
+    def sentence(self, of: str = "loss", rising: bool = False) -> str:
+        """The verdict for people; `of` names the value, `rising` where it was compared with its sign turned."""
+        better, worse = ("above", "below") if rising else ("below", "above")
         scale = f"{len(self.seeds)} {'seed' if len(self.seeds) == 1 else 'seeds'}, {self.trials} trials each"
         interval = f"95 % confidence {self.low:+.4f} to {self.high:+.4f}"
         if self.left_out:
             scale += f", {len(self.left_out)} left out"
         if self.positive:
-            return f"The LLM helped: its best {of} is {self.difference:.4f} below {self.judge}'s ({interval}; {scale})."
+            return (
+                f"The LLM helped: its best {of} is {self.difference:.4f} {better} {self.judge}'s ({interval}; {scale})."
+            )
         if self.negative:
             return (
-                f"The LLM did not help: its best {of} is {-self.difference:.4f} above {self.judge}'s "
+                f"The LLM did not help: its best {of} is {-self.difference:.4f} {worse} {self.judge}'s "
                 f"({interval}; {scale})."
             )
-        side = "below" if self.difference >= 0 else "above"
+        side = better if self.difference >= 0 else worse
         told = f"its best {of} is {abs(self.difference):.4f} {side} {self.judge}'s"
         if not self.conclusive:
             return (

@@ -5,6 +5,8 @@ Read from, later ones winning: defaults, a YAML file, environment variables PENJ
 
 import hashlib
 import json
+import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,8 +64,27 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     patience: int = Field(
         3,
         ge=1,
-        description="turns without a usable design before the other stage takes over; after as many more a judge that "
-        "draws at random has this many turns",
+        description="turns without a usable design before the other stage takes over; after as many more the judge has "
+        "this many turns",
+    )
+    judge: str = Field(
+        "random",
+        description="searcher without a language model that has the turns that llm_share leaves, and takes over where "
+        "the agents have no design: random, evolution, local, tpe, forest",
+    )
+    llm_share: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of the turns that the agents have, spread evenly (of `parallel` ones all or none); "
+        "0: no chat model is needed",
+    )
+    search_seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**31,
+        description="seed of whoever proposes designs, where it is another than that of training and measuring; "
+        "null: seed",
     )
     parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
     agents: AgentsSettings = AgentsSettings()
@@ -103,6 +124,16 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
             raise ValueError("a search is recorded or replayed, not both: leave record or replay out")
         return value
 
+    @field_validator("judge")
+    @classmethod
+    def _is_there(cls, value: str) -> str:
+        # The searchers and their spaces take longer to import than all the rest, and most settings name none.
+        if value == "random":
+            return value
+        from agents.proposers import known_judge
+
+        return known_judge(value)
+
     @field_validator("space")
     @classmethod
     def _designs_can_say_it(cls, value: WidthSettings) -> WidthSettings:
@@ -117,6 +148,35 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         turns = self.trials - 1
         evolution = round(0.6 * turns) if self.self_evolution is None else min(self.self_evolution, turns)
         return evolution, turns - evolution
+
+    @property
+    def turns(self) -> dict[str, int]:
+        """Turns of each stage after trial 0, as long as each ends in a design."""
+        evolution, _ = self.stages
+        found = {"self_evolution": 0, "knowledge_distillation": 0, "judge": 0}
+        for turn in range(1, self.trials):
+            agents = "self_evolution" if turn <= evolution else "knowledge_distillation"
+            found[agents if self.is_agents_turn(turn) else "judge"] += 1
+        return found
+
+    @property
+    def asks_agents(self) -> bool:
+        """Whether any turn is the agents', so that a chat model is needed."""
+        return self.trials > 1 and self.llm_share > 0
+
+    def is_agents_turn(self, turn: int) -> bool:
+        """Whether `turn`, of those after trial 0, which is turn 0, is the agents' by `llm_share`.
+
+        Turns that are taken at the same time are one round, and all of a round are taken by one side.
+        """
+        # The share as it is written: 0.29 * 100 is less than 29 in binary.
+        share, rounds = Fraction(str(self.llm_share)), (turn - 1) // self.parallel + 1
+        return math.floor(rounds * share) > math.floor((rounds - 1) * share)
+
+    @property
+    def searcher_seed(self) -> int:
+        """The seed of whoever proposes designs."""
+        return self.seed if self.search_seed is None else self.search_seed
 
     def chat_settings(self) -> dict[str, ChatSettings]:
         """The settings of each agent's chat model: the common ones with its own over them."""

@@ -11,7 +11,7 @@ from agents.conversation import Question
 from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
-from agents.proposers import GreedyProposer, Proposer, RandomSearch
+from agents.proposers import JUDGES, GreedyProposer, Proposer
 from graph.asking import ask
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
@@ -103,7 +103,7 @@ class SearchContext(RunContext):
         if stage == "greedy":
             return GreedyProposer()
         if stage == "judge":
-            return RandomSearch()
+            return JUDGES[self.config.judge]()
         if not self.proposers:
             config, dialect = self.config, PrunedLMDialect(self.space, self.config.source)
             evolver = Evolver(self.ask, self.prompts, dialect)
@@ -112,9 +112,14 @@ class SearchContext(RunContext):
             self.proposers |= {"self_evolution": evolver, "knowledge_distillation": distiller}
         return self.proposers[stage]
 
+    def stage_of(self, stage: Stage, turn: int) -> Stage:
+        """Who has this turn while `stage` lasts: the judge has what its share is of the agents' turns."""
+        agents = stage in ("self_evolution", "knowledge_distillation")
+        return "judge" if agents and not self.config.is_agents_turn(turn) else stage
+
     def turn_seed(self, turn: int) -> int:
         """The seed of one turn, different for each."""
-        return (self.config.seed * 100_003 + turn) % 2**31
+        return (self.config.searcher_seed * 100_003 + turn) % 2**31
 
     @property
     def evaluation_lengths(self) -> list[float]:

@@ -13,6 +13,7 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from agents.cassette import Cassette
 from agents.chat_team import open_chat_team
 from agents.prices import Price, PriceTable, unpriced
+from agents.proposers import JUDGES
 from graph.builder import make_graph
 from graph.config import SearchConfig
 from graph.context import SearchContext
@@ -74,11 +75,12 @@ async def _open(
     folder = home.run(run_id)
     spending = await stack.enter_async_context(_kept(Spending(run_id, records, config.budget, prices_of(config))))
     prompts = PromptLibrary(config.prompt_dir)
+    require_judge(config)
     cassette = _open_cassette(run_id, config)
     if cassette is not None:
         stack.callback(cassette.close)
     chat = None
-    if config.trials > 1 and config.replay is None:
+    if config.asks_agents and config.replay is None:
         chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
     vectors = open_vectors(home.vectors, folder.private_vectors, records)
     stack.callback(vectors.close)
@@ -111,9 +113,15 @@ def prices_of(config: SearchConfig) -> dict[str, Price | None]:
     table, prices = PriceTable.load(config.prices), dict[str, Price | None]()
     for agent, settings in config.chat_settings().items():
         prices[agent] = table.price(settings.chat_model)
-        if prices[agent] is None and config.budget.usd is not None and config.trials > 1:
+        if prices[agent] is None and config.budget.usd is not None and config.asks_agents:
             raise unpriced(settings.chat_model)
     return prices
+
+
+def require_judge(config: SearchConfig) -> None:
+    """Raises InputError where the judge has turns of its own and cannot take them."""
+    if config.trials > 1 and config.llm_share < 1:
+        JUDGES[config.judge]().prepare()
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from graph.agents_estimate import TurnCost, turn_costs
 from graph.at_hand import Known, what_is_known
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
-from graph.drive import prices_of
+from graph.drive import prices_of, require_judge
 from graph.space import make_space
 from prompts.library import PromptLibrary
 from tools.accuracy import accuracy_request
@@ -30,22 +30,24 @@ async def dry_run(config: SearchConfig) -> dict[str, Any]:
     """The estimate as a plain document. Raises the InputError that the search would end with before its first trial."""
     prices, prompts = prices_of(config), PromptLibrary(config.prompt_dir)
     accuracy_request(config.goal_settings())
-    if config.trials > 1 and config.replay is None:
+    require_judge(config)
+    if config.asks_agents and config.replay is None:
         open_chat_team(config.chat_settings()).close()
     known = what_is_known(config)
     space = _space(config, known)
     greedy = space.designer.greedy()
-    evolution, distillation = config.stages
-    turns = {"evolver": evolution, "distiller": distillation}
-    costs = [cost for cost in await turn_costs(config, prompts, space, _shown(space, greedy)) if turns[cost.agent]]
-    agents = _agents(turns, costs, prices)
+    stages, count = config.turns, config.proposals_per_turn
+    asked = {"evolver": count * stages["self_evolution"], "distiller": count * stages["knowledge_distillation"]}
+    costs = [cost for cost in await turn_costs(config, prompts, space, _shown(space, greedy)) if asked[cost.agent]]
+    agents = _agents(asked, costs, prices)
     time = _time(config, known)
     return {
         "source": {"name": config.source, "parameters": known.source.parameters},
         "corpus": config.corpus,
         "survey_cached": known.survey is not None,
         "trials": config.trials,
-        "turns": {"greedy": 1, "self_evolution": evolution, "knowledge_distillation": distillation},
+        "turns": {"greedy": 1, **stages},
+        "judge": config.judge,
         "agents": agents,
         "training_tokens": _training_tokens(config, known),
         "time": time,
@@ -77,15 +79,15 @@ def _shown(space: PrunedLMSpace, greedy: Architecture) -> list[Architecture]:
     return list(dict.fromkeys(designs))
 
 
-def _agents(turns: dict[str, int], costs: list[TurnCost], prices: dict[str, Price | None]) -> dict[str, Any]:
-    """Tokens and money of all turns; each of them is taken to end in a design."""
+def _agents(asked: dict[str, int], costs: list[TurnCost], prices: dict[str, Price | None]) -> dict[str, Any]:
+    """Tokens and money of all designs that each agent is asked for; every turn is taken to end in one."""
     document: dict[str, Any] = {
         "calls": {"most": 0},
         "tokens": {"likely": 0, "most": 0},
         "usd": {"likely": 0.0, "most": 0.0},
     }
     for cost in costs:
-        count, price = turns[cost.agent], prices[cost.agent]
+        count, price = asked[cost.agent], prices[cost.agent]
         document["calls"]["most"] += count * cost.most_calls
         for kind, read, written in (
             ("likely", cost.likely_input, cost.likely_output),

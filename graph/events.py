@@ -114,14 +114,18 @@ class EvaluationEvent(Event):
 
 
 class HandoverEvent(Event):
-    """A stage takes over after `turns` turns in a row without a usable design, or, where 0, is asked again."""
+    """A stage takes over after `turns` turns in a row without a usable design, or, where 0, is asked again.
+
+    `judge` is the searcher that the stage of this name means.
+    """
 
     kind: Literal["handover"] = "handover"
     stage: str
     turns: int
+    judge: str = "random"
 
     def __str__(self) -> str:
-        who = "a judge that draws at random" if self.stage == "judge" else self.stage.replace("_", " ")
+        who = f"the judge {self.judge}" if self.stage == "judge" else self.stage.replace("_", " ")
         if not self.turns:
             return f"{who} is asked again"
         return f"no usable design in {self.turns} turns: {who} takes over"

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graph.config import SearchConfig
     from graph.events import AnyEvent
+    from graph.judgement import Judgement
     from graph.session import SearchSession
+    from graph.tournament import judge
     from memory.views import TrialView as Trial
     from prompts.library import PromptError
     from tools.architecture import Architecture
@@ -34,6 +36,7 @@ __all__ = [
     "EvaluateRequest",
     "EvaluateResult",
     "InputError",
+    "Judgement",
     "Measurement",
     "PretrainRequest",
     "PretrainResult",
@@ -46,6 +49,7 @@ __all__ = [
     "Trial",
     "WidthSettings",
     "evaluate",
+    "judge",
     "pretrain",
     "prune",
 ]
@@ -57,6 +61,7 @@ _HOMES = {
     "EvaluateRequest": ("tools.evaluate", "EvaluateRequest"),
     "EvaluateResult": ("tools.evaluate", "EvaluateResult"),
     "InputError": ("tools.errors", "InputError"),
+    "Judgement": ("graph.judgement", "Judgement"),
     "Measurement": ("tools.measurement", "Measurement"),
     "PretrainRequest": ("tools.pretrain", "PretrainRequest"),
     "PretrainResult": ("tools.pretrain", "PretrainResult"),
@@ -69,6 +74,7 @@ _HOMES = {
     "PruneRequest": ("tools.one_shot", "PruneRequest"),
     "PruneResult": ("tools.one_shot", "PruneResult"),
     "evaluate": ("tools.evaluate", "evaluate"),
+    "judge": ("graph.tournament", "judge"),
     "pretrain": ("tools.pretrain", "pretrain"),
     "prune": ("tools.one_shot", "prune"),
 }

@@ -1,5 +1,5 @@
-"""The command line: `penjing search`, `resume`, `runs`, `show`, `export`, `settings`, `pretrain`, `prune`, `evaluate`,
-`compare`."""
+"""The command line: `penjing search`, `resume`, `runs`, `show`, `judge`, `export`, `settings`, `pretrain`, `prune`,
+`evaluate`, `compare`."""
 
 import json
 import signal
@@ -12,6 +12,7 @@ from penjing.compare_command import compare
 from penjing.errors import SearchInterruptedError, reported_errors
 from penjing.evaluate_command import evaluate
 from penjing.export_command import export
+from penjing.judge_command import compared, in_words, judge, play
 from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
 from penjing.sessions import home_folder, open_session
@@ -57,6 +58,16 @@ def search(
         bool,
         typer.Option("--dry-run", help="Only say what it would cost and whether it can be done; nothing is trained."),
     ] = False,
+    judges: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Also search without a language model, by these: see penjing judge."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --judges: seeds of each searcher.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --judges: draw the comparison into this PNG or SVG file.")
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -66,21 +77,27 @@ def search(
     then --set; the later ones win.
 
     [bold]Examples[/bold]: penjing search --preset quick; penjing search my.yaml --set max_parameters=100M;
-    penjing search my.yaml --set budget.usd=5 --dry-run
+    penjing search my.yaml --set budget.usd=5 --dry-run; penjing search my.yaml --judges random,local --seeds 6
     """
     with reported_errors(as_json, debug):
         from penjing.configuration import load_config
 
         tapes = [f"{key}={json.dumps(str(path))}" for key, path in (("record", record), ("replay", replay)) if path]
         configuration = load_config(config, preset, [*(assignments or []), *tapes])
+        tournament = compared(configuration, judges, seeds, picture)
         if dry_run:
             from penjing.dry_run import print_dry_run, run_dry
 
             document = run_dry(configuration)
+            if tournament is not None:
+                document["notes"].append(in_words(tournament))
             if as_json:
                 print(json.dumps(document))
             else:
                 print_dry_run(_stdout(), document)
+            return
+        if tournament is not None:
+            play(tournament, picture, as_json)
             return
         from graph.session import SearchSession
 
@@ -173,6 +190,7 @@ def show(
                 _stdout().print(front_table(session.pareto(*objectives), objectives))
 
 
+app.command()(judge)
 app.command()(export)
 app.command()(pretrain)
 app.command()(prune)
@@ -224,18 +242,18 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import ledger_lines, print_next, result_table, verdict
+    from penjing.tables import forecast_lines, ledger_lines, print_next, result_table, verdict
 
     result = document["result"]
     _stdout().print(result_table(result["table"]))
-    _stdout().print(verdict(result["table"]), highlight=False)
-    for line in ledger_lines(document["ledger"]):
+    _stdout().print(verdict(result["table"], session.config.asks_agents), highlight=False)
+    for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         _stdout().print(line, highlight=False, soft_wrap=True)
     print_next(_stdout(), session.run_id, result)
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import budget_table, ledger_lines, result_table, trial_table, verdict
+    from penjing.tables import budget_table, forecast_lines, ledger_lines, result_table, trial_table, verdict
 
     console = _stdout()
     console.print(
@@ -246,11 +264,11 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(f"source {document['source']}, corpus {document['corpus']}", highlight=False)
     if document["result"] is not None:
         console.print(result_table(document["result"]["table"]))
-        console.print(verdict(document["result"]["table"]), highlight=False)
+        console.print(verdict(document["result"]["table"], session.config.asks_agents), highlight=False)
     console.print(trial_table(session.trials()))
     for trial in session.trials():
         console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
-    for line in ledger_lines(document["ledger"]):
+    for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]

@@ -64,11 +64,12 @@ def compare(
     with reported_errors(as_json, debug):
         from penjing.comparison import compare_evaluations
         from penjing.evaluate_command import request_of, run
+        from penjing.options import require_picture
         from tools.evaluation.saved import find_evaluation
         from tools.places import cache_folder
 
         if picture is not None:
-            _require_picture(picture)
+            require_picture(picture)
         if evaluate:
             results = [
                 run(
@@ -155,12 +156,3 @@ def _table(comparison: "Comparison", groups: list[str]) -> "Table":
         previous = row.paper
         table.add_row(row.name, *(row.texts.get(column.key, "-") for column in shown))
     return table
-
-
-def _require_picture(picture: Path) -> None:
-    from tools.errors import InputError
-
-    if picture.suffix.lower() not in (".png", ".svg"):
-        raise InputError(f"{picture} is no name of a picture: let it end with .png or .svg.")
-    if not picture.expanduser().absolute().parent.is_dir():
-        raise InputError(f"There is no folder {picture.expanduser().absolute().parent} for the picture; make it first.")

@@ -35,7 +35,8 @@ def _lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         (
             "trials",
             f"{document['trials']}: {turns['greedy']} saliency-greedy, {turns['self_evolution']} turns of "
-            f"self-evolution, {turns['knowledge_distillation']} of knowledge distillation",
+            f"self-evolution, {turns['knowledge_distillation']} of knowledge distillation"
+            + (f", {turns['judge']} of the judge {document['judge']}" if turns["judge"] else ""),
         ),
         ("agents", _agents(agents)),
         (

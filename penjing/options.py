@@ -1,4 +1,4 @@
-"""Values of command-line options: sizes, lists of types, and designs in JSON files."""
+"""Values of command-line options: sizes, lists of types, designs in JSON files, names of pictures."""
 
 import json
 from pathlib import Path
@@ -56,3 +56,11 @@ def read_design(path: Path) -> Any:
         raise InputError(
             f"{path} is no design: it needs fixed, hidden_size and layers, see docs/pretraining.md."
         ) from error
+
+
+def require_picture(picture: Path) -> None:
+    """Raises InputError where no figure can be written there, so that it is known before long work."""
+    if picture.suffix.lower() not in (".png", ".svg"):
+        raise InputError(f"{picture} is no name of a picture: let it end with .png or .svg.")
+    if not picture.expanduser().absolute().parent.is_dir():
+        raise InputError(f"There is no folder {picture.expanduser().absolute().parent} for the picture; make it first.")

@@ -44,7 +44,10 @@ def trial_table(trials: list[TrialView]) -> Table:
     for name in ("trial", "stage", "proposal", "from"):
         table.add_column(name)
     scored = any(trial.accuracy is not None for trial in trials)
-    for name in ("size", "forecast", "cut loss", "loss", *(["accuracy"] if scored else []), "ms"):
+    # Once the surrogate knew enough: what it expected, in the unit of the figure that decides.
+    expected = any(trial.expected_score is not None for trial in trials)
+    figures = ("size", "forecast", *(["expected"] if expected else []), "cut loss", "loss")
+    for name in (*figures, *(["accuracy"] if scored else []), "ms"):
         table.add_column(name, justify="right")
     for trial in trials:
         found = trial.measurement
@@ -56,6 +59,7 @@ def trial_table(trials: list[TrialView]) -> Table:
             "-" if trial.parent_number is None else str(trial.parent_number),
             f"{trial.architecture.parameters / 1e6:.1f}M",
             "-" if trial.forecast is None else f"{trial.forecast:.2g}",
+            *([_expected(trial)] if expected else []),
             _number(found.loss_before_training if found else None, 4),
             loss,
             *([_number(trial.accuracy, 3)] if scored else []),
@@ -91,9 +95,11 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
 
 
 def ledger_lines(ledger: dict[str, Any]) -> list[str]:
-    """What became of the agents' answers, as lines of text; none where no language model was asked."""
+    """What became of the agents' answers, as lines of text; nothing of them where no language model was asked."""
+    why = "more was expected of another design of the turn"
+    screened = [f"legal designs that were not paid for: {ledger['screened']} ({why})"] if ledger["screened"] else []
     if not ledger["calls"]:
-        return []
+        return screened
 
     def counted(*names: str) -> str:
         shares = {name: f" ({ledger['rates'][name]:.0%})" if ledger[name] else "" for name in names}
@@ -108,7 +114,17 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
         lines.append(f"faults in {ledger['calls']} calls of the chat model: {faults}")
     if ledger["judged"]:
         lines.append(f"turns that a judge took over: {ledger['judged']}")
-    return lines
+    return [*lines, *screened]
+
+
+def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
+    """How well designs were ranked before they were paid for, on one line; none where too few were measured."""
+    known = [
+        f"{name} {found['rank_correlation']:.2f} ({found['trials']} trials)"
+        for name, found in forecasts.items()
+        if found["rank_correlation"] is not None
+    ]
+    return [f"forecasts' rank correlation with what was measured: {', '.join(known)}"] if known else []
 
 
 def budget_table(budget: dict[str, Any]) -> Table:
@@ -128,8 +144,8 @@ def budget_table(budget: dict[str, Any]) -> Table:
     return table
 
 
-def verdict(rows: list[dict[str, Any]]) -> str:
-    """Whether the agents' designs beat the baseline inside the search, in one sentence."""
+def verdict(rows: list[dict[str, Any]], agents: bool = True) -> str:
+    """Whether the search beat the baseline inside it, in one sentence; `agents`: whether any turn was theirs."""
     named = {row["name"]: row for row in rows}
     greedy, best = named.get("saliency-greedy design"), named["best of the search"]
     if greedy is None or greedy["loss"] is None:
@@ -137,8 +153,10 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     if greedy.get("over_limit"):
         return f"The saliency-greedy design is over the limit ({greedy['over_limit']}), so there is no baseline."
     if best["trial"] == greedy["trial"]:
-        return "The agents' designs did not beat the saliency-greedy design."
-    author = " It is no design of the agents: a judge drew it at random." if best.get("stage") == "judge" else ""
+        whose = "The agents'" if agents else "The judge's"
+        return f"{whose} designs did not beat the saliency-greedy design."
+    foreign = agents and best.get("stage") == "judge"
+    author = " It is no design of the agents: a judge made it." if foreign else ""
     loss = f"loss {best['loss'] - greedy['loss']:+.4f}"
     if best.get("accuracy") is not None and greedy.get("accuracy") is not None:
         errors = [row["accuracy_stderr"] for row in (best, greedy) if row["accuracy_stderr"] is not None]
@@ -168,6 +186,13 @@ def print_next(console: Console, run: str, result: dict[str, Any]) -> None:
 def _table(title: str) -> Table:
     """A table that fits 80 columns."""
     return Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
+
+
+def _expected(trial: TrialView) -> str:
+    if trial.expected_score is None:
+        return "-"
+    loss = trial.goal.objective == "loss"
+    return _number(trial.expected_score if loss else -trial.expected_score, 4 if loss else 3)
 
 
 def _number(value: float | None, digits: int) -> str:

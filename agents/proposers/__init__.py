@@ -1,5 +1,6 @@
 """Who can propose designs: one small contract that LLM agents and every other searcher implement."""
 
+import difflib
 from collections.abc import Callable
 
 from agents.proposers.base import Proposed, Proposer, Rejection, Situation
@@ -17,6 +18,16 @@ JUDGES: dict[str, Callable[[], Judge]] = {
     judge.name: judge for judge in (RandomSearch, RegularisedEvolution, LocalSearch, TreeParzen, ForestSearch)
 }
 
+
+def known_judge(name: str) -> str:
+    """The name of a judge as it is. Raises ValueError, with the names that there are, where it is none."""
+    if name not in JUDGES:
+        near = difflib.get_close_matches(name.lower(), JUDGES, n=2, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"there is no judge {name!r}, only {', '.join(JUDGES)}{hint}")
+    return name
+
+
 __all__ = [
     "JUDGES",
     "ForestSearch",
@@ -32,4 +43,5 @@ __all__ = [
     "Standing",
     "TreeParzen",
     "Tried",
+    "known_judge",
 ]

@@ -30,6 +30,9 @@ class Judge(Proposer):
       candidates were all tried, a random design takes their place.
     """
 
+    def prepare(self) -> None:
+        """See that all is there that the searcher needs, before anything is paid for. Raises InputError."""
+
     async def ask(self, situation: Standing[Design, Draft]) -> Proposed[Design, Draft]:
         """The first of the candidates that was not tried yet."""
         rng = random.Random(situation.seed)  # noqa: S311 - a search needs repeatable numbers, not secret ones

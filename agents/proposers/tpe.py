@@ -23,13 +23,18 @@ class TreeParzen(Judge):
 
     name: ClassVar[str] = "tpe"
 
-    def candidates(self, situation: Standing[Design, Draft], rng: random.Random) -> Iterator[Candidate[Design]]:
+    def prepare(self) -> None:
         try:
-            import optuna
+            import optuna  # noqa: F401
         except ImportError as error:
             raise InputError(
                 "TPE needs the package optuna: install Penjing with its extra, uv pip install -e '.[judges]'."
             ) from error
+
+    def candidates(self, situation: Standing[Design, Draft], rng: random.Random) -> Iterator[Candidate[Design]]:
+        self.prepare()
+        import optuna
+
         # One line for every study would be one for every turn.
         logging.getLogger("optuna").setLevel(logging.WARNING)
         space, distributions = situation.space, _distributions(situation.space)

@@ -29,21 +29,25 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
     if state["stage"] == "judge" and state["barren"]:
-        return {**update, "stop": "there is no further design: neither the agents nor a judge found one"}
+        return {**update, "stop": f"there is no further design: {_who(context)} found one"}
     if (refusal := _no_room(context)) is not None:
         return {**update, **_end(refusal)}
     stage, relief = _next_stage(context, state, len(trials))
-    if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
-        context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=state["barren"]))
-    return {**update, "stage": stage, "relief": relief}
+    # A judge that had the last turn by its share has not taken over from anybody.
+    if stage != state["stage"] and (state.get("relief") or (state["barren"] and state["stage"] != "judge")):
+        turns, judge = state["barren"], context.config.judge
+        context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=turns, judge=judge))
+    return {**update, "stage": context.stage_of(stage, state["turn"]), "relief": relief}
 
 
 def _next_stage(context: SearchContext, state: SearchState, trials_done: int) -> tuple[Stage, int]:
     """The stage of the next turn, and how many turns the judge then has.
 
     A stage without a usable design in `patience` turns hands over to the other one, and that after as many to a judge.
-    The judge has `patience` turns; then the agents are asked again.
+    The judge has `patience` turns; then the agents are asked again. Where these have no share, all turns are its own.
     """
+    if not context.config.asks_agents:
+        return "judge", 0
     patience, relief = context.config.patience, state.get("relief", 0)
     if relief > 1:
         return "judge", relief - 1
@@ -53,6 +57,12 @@ def _next_stage(context: SearchContext, state: SearchState, trials_done: int) ->
     if state["barren"] >= patience:
         stage = "knowledge_distillation" if stage == "self_evolution" else "self_evolution"
     return stage, 0
+
+
+def _who(context: SearchContext) -> str:
+    return (
+        "neither the agents nor a judge" if context.config.asks_agents else f"not even the judge {context.config.judge}"
+    )
 
 
 def _tell(context: SearchContext, trials_done: int) -> None:

@@ -148,7 +148,7 @@ def test_where_no_agent_has_a_design_a_judge_takes_over(searched: Searched) -> N
     told = [str(event) for event in events if event.kind == "handover"]
     passing = [
         "no usable design in 2 turns: knowledge distillation takes over",
-        "no usable design in 4 turns: a judge that draws at random takes over",
+        "no usable design in 4 turns: the judge random takes over",
     ]
     assert told[:2] == passing and told[2].endswith("is asked again") and len(told) == 5
     ledger = ledger_of(session.proposals(), session.calls())

@@ -34,7 +34,7 @@ def test_before_and_after_the_survey(config_of: ConfigOf, endpoint: FakeOpenAI, 
     config = config_of(prices=prices, max_tokens=200, budget={"llm_tokens": 1000, "evaluation_seconds": 1e-6})
     before = estimate(config)
     assert not config.home.exists() and not config.cache.exists() and not endpoint.requests, "nothing is made"
-    assert before["turns"] == {"greedy": 1, "self_evolution": 2, "knowledge_distillation": 2}
+    assert before["turns"] == {"greedy": 1, "self_evolution": 2, "knowledge_distillation": 2, "judge": 0}
     assert before["agents"]["calls"]["most"] == 2 * (2 + 1) + 2 * (1 + 1)
     assert before["training_tokens"] == {"survey": 128, "trial": 128, "all": 6 * 128}
     assert before["time"] is None and not before["survey_cached"] and before["designs"]["saliency_greedy"] is None

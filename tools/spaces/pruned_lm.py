@@ -17,7 +17,7 @@ from tools.pruning.greedy import SaliencyDesigner, narrower, wider, with_kv_grou
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.pruning.saliency import Saliency
 from tools.settings import SpaceSettings
-from tools.spaces.base import Parameter, SearchSpace
+from tools.spaces.base import Parameter, Part, SearchSpace
 from tools.spaces.draft import DesignDraft, SpanDraft
 from tools.spaces.widths import Widths
 
@@ -75,6 +75,11 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         """Hidden size, then KV heads and FFN width of each layer; with `uniform` once for all layers."""
         return self._widths.parameters
 
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Hidden size, and runs of layers."""
+        return self._widths.parts()
+
     def sample(self, rng: random.Random) -> Architecture:
         """Random widths, brought to a random size of the band by random steps; saliency plays no part.
 
@@ -120,8 +125,7 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
 
     def decode(self, codes: Sequence[int]) -> Architecture:
         """The design of these widths where it is legal, else fitted to the limits by saliency and filled up."""
-        design = self._widths.decode(codes)
-        return self._filler.fit(design) if self._design_problems(design) else design
+        return self._fitted(self._widths.decode(codes))
 
     def identity(self, design: Architecture) -> str:
         return design.hash
@@ -138,10 +142,6 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         ]
         return said.model_copy(update={"spans": tuple(spans)})
 
-    @property
-    def _limits_bytes(self) -> bool:
-        return self.settings.max_file_mb is not None or self.settings.max_memory_mb is not None
-
     def problems(self, draft: DesignDraft, base: Architecture) -> list[str]:
         """What is illegal about `draft`, in sentences for its author; empty where it is legal."""
         found = self._span_problems(draft)
@@ -154,16 +154,17 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         return self._apply(draft, base)
 
     def project(self, draft: DesignDraft, base: Architecture) -> tuple[Architecture, list[str]]:
-        """The nearest legal design, and a note for each thing that was changed."""
+        """The nearest legal design, and a note for each thing that was changed.
+
+        What has to change in size is filled up as in `decode`, so that sizes decide nothing between searchers.
+        """
         notes: list[str] = []
         design = self._apply(self._clamped(draft, notes), base)
         if self.settings.uniform and not design.is_homogeneous:
             design = design.with_layers([design.layers[0]] * len(design.layers))
             notes.append("all layers took the shape of layer 0, since the layers must be alike")
         size = design.parameters
-        small = size < self.settings.min_parameters and not self.excesses(design)
-        # Under a limit on file or memory the band is wide, and its lower edge would leave much of the limit unused.
-        design = (self._filler if small and self._limits_bytes else self.designer).fit(design)
+        design = self._fitted(design)
         if design.parameters < size:
             notes.append(f"least salient groups cut from {size:,} to {design.parameters:,} parameters")
         elif design.parameters > size:
@@ -182,7 +183,11 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
         layers[taker] = layers[taker].model_copy(update={"intermediate_size": taken})
         if self.settings.uniform:
             layers = [layers[giver]] * len(layers)
-        return self.designer.fit(design.with_layers(layers))
+        return self._fitted(design.with_layers(layers))
+
+    def _fitted(self, design: Architecture) -> Architecture:
+        """`design` where it is legal, else fitted to the limits by saliency and filled up."""
+        return self._filler.fit(design) if self._design_problems(design) else design
 
     @cached_property
     def _widths(self) -> Widths:
