@@ -19,6 +19,7 @@ from penjing.evaluate_command import (
     TextOption,
     TrustOption,
 )
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -125,7 +126,7 @@ def _print(comparison: "Comparison") -> None:
     from rich.console import Console
     from rich.measure import Measurement
 
-    console = Console()
+    console = terminal()
 
     def width(table: "Table") -> int:
         return Measurement.get(console, console.options.update(width=10_000), table).maximum

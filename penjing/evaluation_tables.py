@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
+
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from tools.evaluate import EvaluateResult
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_evaluation(result: "EvaluateResult") -> None:
     """Everything that was found, what it was found with, and where it is kept."""
-    console = Console()
+    console = terminal()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)

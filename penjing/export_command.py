@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from penjing.errors import reported_errors
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from graph.session import SearchSession
@@ -150,9 +151,8 @@ def _session(name: str) -> "SearchSession":
 
 
 def _print(report: "ExportReport", trial: "TrialView | None") -> None:
-    from rich.console import Console
 
-    console = Console()
+    console = terminal()
     what = "The model" if trial is None else f"Trial {trial.number}"
     console.print(
         f"{what} ({report.parameters:,} parameters) is in {report.path} as {report.class_name}, {report.dtype}, "

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from penjing.terminal import terminal
+
 if TYPE_CHECKING:
     from tools.requests import Progress
 
@@ -11,11 +13,10 @@ if TYPE_CHECKING:
 @contextmanager
 def shown_phases() -> Iterator[Callable[["Progress"], None]]:
     """Yields the function that takes each progress in."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),

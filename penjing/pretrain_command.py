@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penjing.errors import FAILED, reported_errors
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from tools.pretrain import PretrainRequest, PretrainResult
@@ -125,12 +126,11 @@ def _run(request: "PretrainRequest") -> "PretrainResult":
 def _print(request: "PretrainRequest", result: "PretrainResult") -> None:
     """A small table, what happened on the way, and where the model is."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     from tools.pretrain import PICTURE_FILE
 
-    console = Console()
+    console = terminal()
     for warning in result.warnings:
         console.print(f"Warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     table = Table(box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penjing.errors import reported_errors
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from tools.one_shot import PruneRequest, PruneResult
@@ -109,7 +110,6 @@ def _run(request: "PruneRequest") -> "PruneResult":
 def _print(result: "PruneResult") -> None:
     """A small table and where the model is."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
@@ -119,7 +119,7 @@ def _print(result: "PruneResult") -> None:
     for name, found in (("source", result.before), (result.method, result.after)):
         loss, perplexity = found.loss or math.nan, found.perplexity or math.nan
         table.add_row(name, f"{found.parameters:,}", f"{loss:.4f}", f"{perplexity:,.2f}")
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(
         f"{result.seconds:.0f} s to judge and cut, with {result.calibration_tokens:,} tokens; loss over "
