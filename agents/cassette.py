@@ -1,7 +1,8 @@
 """A cassette: a JSON-lines file with all that a search asked of chat models and of memory, to replay it without them.
 
 The first line names the run and its settings. Then come, in the order in which they happened, a line for each call of a
-chat model and one for each look into memory: memory is on it because other runs add to it too. No key, no header and no
+chat model and one for each look into memory: memory is on it because other runs add to it too. So is what earlier runs
+had measured, where the search learns from it. No key, no header and no
 address is written. A line is on the disk before the search moves on; a last line that a killed process left unfinished
 is passed over, and taken off when the recording goes on.
 """
@@ -18,8 +19,19 @@ from pydantic import ValidationError
 from agents.chat_answers import Answer
 from agents.conversation import Question
 from agents.settings import ChatSettings
-from agents.taped_lines import TapedCall, TapedMemory, TapedSearch, difference, json_line, read_line
+from agents.surrogate import Earlier
+from agents.taped_lines import (
+    TapedCall,
+    TapedEarlier,
+    TapedLine,
+    TapedMemory,
+    TapedSearch,
+    difference,
+    json_line,
+    read_line,
+)
 from memory.retrieval import RetrievedDesign, RetrievedLesson
+from tools.architecture import Architecture
 from tools.errors import InputError
 
 Recalled = tuple[tuple[RetrievedDesign, ...], tuple[RetrievedLesson, ...]]
@@ -35,10 +47,11 @@ class Cassette:
     While recording, what is on it already is answered from it too: a resumed search asks nothing twice.
     """
 
-    def __init__(self, path: Path, run: str, search: TapedSearch, lines: list[TapedCall | TapedMemory]) -> None:
+    def __init__(self, path: Path, run: str, search: TapedSearch, lines: list[TapedLine]) -> None:
         self.path, self._run, self._search = path, run, search
         self._calls = [line for line in lines if isinstance(line, TapedCall)]
         self._memory = {line.turn: line for line in lines if isinstance(line, TapedMemory)}
+        self._earlier = next((line for line in lines if isinstance(line, TapedEarlier)), None)
         self._stream: IO[bytes] | None = None
         self._settings: Mapping[str, Any] = search.settings
 
@@ -92,23 +105,24 @@ class Cassette:
         return self._stream is not None
 
     async def ask(
-        self, question: Question, settings: ChatSettings, ask: Callable[[], Awaitable[Answer]]
+        self, question: Question, settings: ChatSettings, ask: Callable[[], Awaitable[Answer]], candidate: int = 0
     ) -> tuple[Answer, float]:
         """The recorded answer to a question, else, while recording, that of `ask`; and the temperature of it.
 
         Args:
             settings: of the chat model that `ask` would ask, with the seed of this turn.
+            candidate: which of the turn's designs is asked for.
 
         Raises:
             InputError: a replay lacks it; the sentence names agent, turn and the first difference.
         """
         for call in self._calls:
-            if call.asks(question):
+            if call.asks(question, candidate):
                 return call.answer(question), call.temperature
         if not self.recording:
             raise InputError(self._lacks(question))
         answer = await ask()
-        call = TapedCall.of(question, answer, settings)
+        call = TapedCall.of(question, answer, settings, candidate)
         self._write(call)
         self._calls.append(call)
         return answer, settings.temperature
@@ -134,6 +148,30 @@ class Cassette:
         self._memory[turn] = taped
         return nearby, lessons
 
+    def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:
+        """What earlier runs had measured as it was recorded, else, while recording, what `look` gives now.
+
+        Raises:
+            InputError: a replay lacks it.
+        """
+        if self._earlier is not None:
+            return tuple(
+                Earlier(Architecture.model_validate(one["architecture"]), one["score"], one["key"])
+                for one in self._earlier.designs
+            )
+        if not self.recording:
+            raise InputError(
+                f"Cannot replay {self.path}: it does not say what earlier runs had measured{self._other_settings()}."
+            )
+        found = look()
+        designs = [
+            {"architecture": one.architecture.model_dump(mode="json"), "score": one.score, "key": one.key}
+            for one in found
+        ]
+        self._earlier = TapedEarlier(designs=designs)
+        self._write(self._earlier)
+        return found
+
     def close(self) -> None:
         """Close the file."""
         if self._stream is not None:
@@ -145,7 +183,7 @@ class Cassette:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _write(self, line: TapedSearch | TapedCall | TapedMemory) -> None:
+    def _write(self, line: TapedLine) -> None:
         assert self._stream is not None  # noqa: S101 - only called while recording
         try:
             self._stream.write(json_line(line))
@@ -184,9 +222,9 @@ class Cassette:
         return f" (settings that differ from the recorded ones: {', '.join(names)})" if names else ""
 
 
-def _read(path: Path) -> tuple[list[TapedSearch | TapedCall | TapedMemory], int]:
+def _read(path: Path) -> tuple[list[TapedLine], int]:
     """The lines of a cassette, and the length in bytes of all that are complete."""
-    lines: list[TapedSearch | TapedCall | TapedMemory] = []
+    lines: list[TapedLine] = []
     length = 0
     with path.open("rb") as stream:
         for number, raw in enumerate(stream, 1):

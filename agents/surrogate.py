@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.proposers.standing import Design, Draft
+from tools.architecture import Architecture
 from tools.spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -22,6 +23,15 @@ FEWEST_RECORDS = 4
 _TRENDS = (0.1, 1.0, 10.0)
 _LENGTHS = (1.0, 2.0, 4.0)
 _NOISES = (1e-3, 1e-2, 1e-1)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A design of the real space that an earlier run measured: its score, and the key of that evaluation."""
+
+    architecture: Architecture
+    score: float
+    key: str
 
 
 @dataclass(frozen=True)

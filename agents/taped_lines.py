@@ -36,11 +36,19 @@ class TapedMemory(_Line):
     lessons: list[dict[str, Any]]
 
 
+class TapedEarlier(_Line):
+    """What earlier runs had measured, where the search learns from it."""
+
+    kind: Literal["earlier"] = "earlier"
+    designs: list[dict[str, Any]]
+
+
 class TapedCall(_Line):
     """One call of a chat model: all that was sent, all that came back."""
 
     kind: Literal["call"] = "call"
     turn: int
+    candidate: int = 0
     agent: str
     model: str
     temperature: float
@@ -58,10 +66,11 @@ class TapedCall(_Line):
     seconds: float
 
     @classmethod
-    def of(cls, question: Question, answer: Answer, settings: ChatSettings) -> Self:
+    def of(cls, question: Question, answer: Answer, settings: ChatSettings, candidate: int) -> Self:
         """A call that was just made."""
         return cls(
             turn=question.turn,
+            candidate=candidate,
             agent=question.agent,
             temperature=settings.temperature,
             seed=settings.seed,
@@ -71,10 +80,11 @@ class TapedCall(_Line):
             **answer.model_dump(exclude={"parsed"}),
         )
 
-    def asks(self, question: Question) -> bool:
-        """Whether this call is that question."""
-        return (self.turn, self.agent, self.answer_schema["title"], self.messages) == (
+    def asks(self, question: Question, candidate: int) -> bool:
+        """Whether this call is that question for that design of its turn."""
+        return (self.turn, self.candidate, self.agent, self.answer_schema["title"], self.messages) == (
             question.turn,
+            candidate,
             question.agent,
             question.schema.__name__,
             list(question.messages),
@@ -87,19 +97,22 @@ class TapedCall(_Line):
         return Answer(parsed=parsed, **{name: getattr(self, name) for name in shared})
 
 
-_ANY_LINE: TypeAdapter[TapedSearch | TapedCall | TapedMemory] = TypeAdapter(
-    Annotated[TapedSearch | TapedCall | TapedMemory, Field(discriminator="kind")]
-)
+TapedLine = TapedSearch | TapedCall | TapedMemory | TapedEarlier
+_ANY_LINE: TypeAdapter[TapedLine] = TypeAdapter(Annotated[TapedLine, Field(discriminator="kind")])
 
 
-def read_line(value: Any) -> TapedSearch | TapedCall | TapedMemory:
+def read_line(value: Any) -> TapedLine:
     """A line from its JSON value. Raises ValidationError where it is none."""
     return _ANY_LINE.validate_python(value)
 
 
-def json_line(line: TapedSearch | TapedCall | TapedMemory) -> bytes:
+def json_line(line: TapedLine) -> bytes:
     """A line as bytes, its end included."""
-    return json.dumps(line.model_dump(), separators=(",", ":")).encode("ascii") + b"\n"
+    values = line.model_dump()
+    if not values.get("candidate", True):
+        # The one design of its turn is not counted: what was recorded before there were several stays the same.
+        del values["candidate"]
+    return json.dumps(values, separators=(",", ":")).encode("ascii") + b"\n"
 
 
 def difference(question: Question, calls: Sequence[TapedCall]) -> str:

@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from graph.context import SearchContext
 
 
-async def ask(context: "SearchContext", question: Question) -> Answer:
+async def ask(context: "SearchContext", question: Question, candidate: int = 0) -> Answer:
     """Ask the chat model, or the cassette, and record the call.
 
-    What was asked before in this turn is answered from the records. Raises BudgetReachedError where the call might cost
-    more than is left of the budget, before it is made.
+    What was asked before for this design of this turn is answered from the records. Raises BudgetReachedError where the
+    call might cost more than is left of the budget, before it is made.
     """
     messages = [{"role": role, "content": text} for role, text in question.messages]
     schema = question.schema.__name__
     calls = [call for call in context.records.calls(context.run_id) if call.error != CUT_OFF]
     for call in calls:
-        if call.turn == question.turn and call.messages == messages and call.schema_name == schema:
+        place = (call.turn, call.candidate) == (question.turn, candidate)
+        if place and call.messages == messages and call.schema_name == schema:
             return _answer_of(call, question)
     settings = context.config.chat_settings()[question.agent]
-    settings = settings.model_copy(update={"seed": context.turn_seed(question.turn)})
+    settings = settings.model_copy(update={"seed": context.turn_seed(question.turn, candidate)})
     spending, longest = context.spending, settings.max_tokens
     most = most_input_tokens(question.messages, question.schema, _counted(context, calls, settings.chat_model))
     seconds = spending.allow_call(question.agent, most, longest)
     context.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
-    answer, temperature = await _answer(context, question, settings, seconds)
+    answer, temperature = await _answer(context, question, candidate, settings, seconds)
     if not answer.input_tokens:
         # Given up, or from a server that counts nothing: the most that it can have been is counted.
         written = longest if answer.error == CUT_OFF else min(longest, len(answer.raw.encode("utf-8", "replace")))
@@ -42,6 +43,7 @@ async def ask(context: "SearchContext", question: Question) -> Answer:
         Call(
             run_id=context.run_id,
             turn=question.turn,
+            candidate=candidate,
             agent=question.agent,
             prompt_hash=question.prompt.hash,
             model=answer.model,
@@ -64,14 +66,15 @@ async def ask(context: "SearchContext", question: Question) -> Answer:
 
 
 async def _answer(
-    context: "SearchContext", question: Question, settings: ChatSettings, seconds: float | None
+    context: "SearchContext", question: Question, candidate: int, settings: ChatSettings, seconds: float | None
 ) -> tuple[Answer, float]:
     """The answer and its temperature; or that it was given up after `seconds`: then nobody says what it has cost."""
     try:
         async with asyncio.timeout(seconds):
             if context.cassette is not None:
-                return await context.cassette.ask(question, settings, partial(_ask_model, context, question))
-            return await _ask_model(context, question), settings.temperature
+                asks = partial(_ask_model, context, question, candidate)
+                return await context.cassette.ask(question, settings, asks, candidate)
+            return await _ask_model(context, question, candidate), settings.temperature
     except TimeoutError:
         # The endpoint's own timeouts come as ChatModelError.
         answer = Answer(
@@ -80,11 +83,11 @@ async def _answer(
         return answer, settings.temperature
 
 
-async def _ask_model(context: "SearchContext", question: Question) -> Answer:
+async def _ask_model(context: "SearchContext", question: Question, candidate: int) -> Answer:
     if context.chat is None:
         raise ValueError("this search was opened without a chat model")
     metadata = {"run": context.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
-    model, seed = context.chat.model(question.agent), context.turn_seed(question.turn)
+    model, seed = context.chat.model(question.agent), context.turn_seed(question.turn, candidate)
     return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
 
 

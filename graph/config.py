@@ -87,6 +87,18 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         "null: seed",
     )
     parallel: int = Field(1, ge=1, description="designs proposed and evaluated at the same time")
+    proposals_per_turn: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="designs that are asked for in each turn, of agents and judges alike; only the one is paid for of "
+        "which a surrogate model, or before it knows enough the saliency forecast, expects most",
+    )
+    past_runs: bool = Field(
+        True,
+        description="whether the surrogate also learns from what earlier runs measured with the same source, corpus, "
+        "data and recipe",
+    )
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
     budget: BudgetCaps = BudgetCaps()
@@ -163,6 +175,11 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     def asks_agents(self) -> bool:
         """Whether any turn is the agents', so that a chat model is needed."""
         return self.trials > 1 and self.llm_share > 0
+
+    @property
+    def uses_surrogate(self) -> bool:
+        """Whether what the surrogate expects decides anything, and is not only recorded."""
+        return self.proposals_per_turn > 1
 
     def is_agents_turn(self, turn: int) -> bool:
         """Whether `turn`, of those after trial 0, which is turn 0, is the agents' by `llm_share`.

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 from agents.cassette import Cassette
-from agents.chat_answers import Answer
 from agents.chat_team import ChatTeam
-from agents.conversation import Question
 from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.proposers import JUDGES, GreedyProposer, Proposer
+from agents.surrogate import Earlier
 from graph.asking import ask
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
@@ -32,6 +31,8 @@ from tools.spaces import PrunedLMSpace
 from tools.workers import Workers
 
 SALIENCY_FILE = "saliency.safetensors"
+# 2**31 over the golden ratio, odd: its multiples come near each other late, so that no two seeds of a run are equal.
+_APART = 1_327_217_885
 
 
 @dataclass
@@ -96,30 +97,48 @@ class SearchContext(RunContext):
     chat: ChatTeam | None
     spending: Spending
     cassette: Cassette | None = None
-    proposers: dict[Stage, Proposer] = field(default_factory=dict)
+    proposers: dict[tuple[Stage, int], Proposer] = field(default_factory=dict)
 
-    def proposer(self, stage: Stage) -> Proposer:
-        """Whose turn it is in `stage`."""
+    def proposer(self, stage: Stage, candidate: int = 0) -> Proposer:
+        """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own."""
         if stage == "greedy":
             return GreedyProposer()
         if stage == "judge":
             return JUDGES[self.config.judge]()
-        if not self.proposers:
+        if (stage, candidate) not in self.proposers:
             config, dialect = self.config, PrunedLMDialect(self.space, self.config.source)
-            evolver = Evolver(self.ask, self.prompts, dialect)
-            sizes = (config.top_k, config.sample_size)
-            distiller = Distiller(self.ask, self.prompts, dialect, *sizes)
-            self.proposers |= {"self_evolution": evolver, "knowledge_distillation": distiller}
-        return self.proposers[stage]
+            asks, sizes = partial(ask, self, candidate=candidate), (config.top_k, config.sample_size)
+            evolver = Evolver(asks, self.prompts, dialect)
+            distiller = Distiller(asks, self.prompts, dialect, *sizes)
+            self.proposers[("self_evolution", candidate)] = evolver
+            self.proposers[("knowledge_distillation", candidate)] = distiller
+        return self.proposers[(stage, candidate)]
 
     def stage_of(self, stage: Stage, turn: int) -> Stage:
         """Who has this turn while `stage` lasts: the judge has what its share is of the agents' turns."""
         agents = stage in ("self_evolution", "knowledge_distillation")
         return "judge" if agents and not self.config.is_agents_turn(turn) else stage
 
-    def turn_seed(self, turn: int) -> int:
-        """The seed of one turn, different for each."""
-        return (self.config.searcher_seed * 100_003 + turn) % 2**31
+    def turn_seed(self, turn: int, candidate: int = 0) -> int:
+        """The seed of one turn, different for each, and for each of the designs that are asked for in it."""
+        return (self.config.searcher_seed * 100_003 + turn + candidate * _APART) % 2**31
+
+    @cached_property
+    def earlier(self) -> tuple[Earlier, ...]:
+        """What other runs measured alike before this one began, for the surrogate; see `Records.comparable_trials`."""
+        if not self.config.past_runs:
+            return ()
+        if self.cassette is None:
+            return self._look_back()
+        # What decides nothing is not worth a place on the cassette; without one a replay would expect otherwise.
+        return self.cassette.earlier(self._look_back) if self.config.uses_surrogate else ()
+
+    def _look_back(self) -> tuple[Earlier, ...]:
+        return tuple(
+            Earlier(one.architecture, one.score, one.evaluation_key or "")
+            for one in self.records.comparable_trials(self.run_id)
+            if one.score is not None
+        )
 
     @property
     def evaluation_lengths(self) -> list[float]:
@@ -130,7 +149,3 @@ class SearchContext(RunContext):
     def expected_evaluation(self) -> float:
         """Seconds that the next evaluation is expected to take."""
         return expected_seconds(self.evaluation_lengths, self.survey.measurement.seconds, self.config.recipe)
-
-    async def ask(self, question: Question) -> Answer:
-        """See `graph.asking`."""
-        return await ask(self, question)

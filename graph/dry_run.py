@@ -36,10 +36,10 @@ async def dry_run(config: SearchConfig) -> dict[str, Any]:
     known = what_is_known(config)
     space = _space(config, known)
     greedy = space.designer.greedy()
-    stages = config.turns
-    turns = {"evolver": stages["self_evolution"], "distiller": stages["knowledge_distillation"]}
-    costs = [cost for cost in await turn_costs(config, prompts, space, _shown(space, greedy)) if turns[cost.agent]]
-    agents = _agents(turns, costs, prices)
+    stages, count = config.turns, config.proposals_per_turn
+    asked = {"evolver": count * stages["self_evolution"], "distiller": count * stages["knowledge_distillation"]}
+    costs = [cost for cost in await turn_costs(config, prompts, space, _shown(space, greedy)) if asked[cost.agent]]
+    agents = _agents(asked, costs, prices)
     time = _time(config, known)
     return {
         "source": {"name": config.source, "parameters": known.source.parameters},
@@ -79,15 +79,15 @@ def _shown(space: PrunedLMSpace, greedy: Architecture) -> list[Architecture]:
     return list(dict.fromkeys(designs))
 
 
-def _agents(turns: dict[str, int], costs: list[TurnCost], prices: dict[str, Price | None]) -> dict[str, Any]:
-    """Tokens and money of all turns; each of them is taken to end in a design."""
+def _agents(asked: dict[str, int], costs: list[TurnCost], prices: dict[str, Price | None]) -> dict[str, Any]:
+    """Tokens and money of all designs that each agent is asked for; every turn is taken to end in one."""
     document: dict[str, Any] = {
         "calls": {"most": 0},
         "tokens": {"likely": 0, "most": 0},
         "usd": {"likely": 0.0, "most": 0.0},
     }
     for cost in costs:
-        count, price = turns[cost.agent], prices[cost.agent]
+        count, price = asked[cost.agent], prices[cost.agent]
         document["calls"]["most"] += count * cost.most_calls
         for kind, read, written in (
             ("likely", cost.likely_input, cost.likely_output),

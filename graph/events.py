@@ -64,7 +64,10 @@ class SurveyEvent(Event):
 
 
 class ProposalEvent(Event):
-    """A proposal was checked. `trial` is None where it was sent back or rejected."""
+    """A proposal was checked. `trial` is None where it was sent back, rejected or screened.
+
+    `expected` says in words what was expected of its design before it was paid for.
+    """
 
     kind: Literal["proposal"] = "proposal"
     turn: int
@@ -76,12 +79,14 @@ class ProposalEvent(Event):
     design: str
     problems: tuple[str, ...]
     rationale: tuple[str, ...]
+    expected: str = ""
 
     def __str__(self) -> str:
         head = f"turn {self.turn}: {self.proposer}, {self.outcome}"
-        if self.trial is None:
-            return f"{head}: {' '.join(self.problems)}"
-        return f"{head}, trial {self.trial}: {self.design}"
+        design = "; ".join(part for part in (self.design, self.expected) if part)
+        if self.trial is not None:
+            return f"{head}, trial {self.trial}: {design}"
+        return f"{head}: {design if self.outcome == 'screened' else ' '.join(self.problems)}"
 
 
 class EvaluationEvent(Event):

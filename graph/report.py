@@ -1,4 +1,6 @@
-"""The final table of a run: the parent as it was, the saliency-greedy design, the best of the search."""
+"""The final table of a run: the parent as it was, the saliency-greedy design, the best of the search; and forecasts."""
+
+from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -6,6 +8,8 @@ from memory.retrieval import best
 from memory.views import TrialView
 from tools.measurement import Measurement
 from tools.requests import Survey
+
+_FEWEST_TRIALS = 4
 
 
 class ResultRow(BaseModel):
@@ -41,6 +45,38 @@ def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
                 over = None if entry.over_limit is None else str(entry.over_limit)
                 rows.append(row.model_copy(update={"over_limit": over, "stage": entry.stage}))
     return rows
+
+
+class ForecastQuality(BaseModel):
+    """How well a forecast ranked a run's designs before they were paid for.
+
+    `rank_correlation` is Spearman's, of the forecast with the measured score, over `trials`: 1 where it ranked them all
+    rightly, 0 where it said nothing. None for fewer than four trials, and where all forecasts or scores are equal.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    rank_correlation: float | None
+    trials: int
+
+
+def forecast_quality(trials: Sequence[TrialView]) -> dict[str, ForecastQuality]:
+    """The quality of both forecasts: `saliency` of what is cut, and what the `surrogate` expected."""
+    return {
+        "saliency": _quality([(trial.forecast, trial.score) for trial in trials]),
+        "surrogate": _quality([(trial.expected_score, trial.score) for trial in trials]),
+    }
+
+
+def _quality(pairs: Sequence[tuple[float | None, float | None]]) -> ForecastQuality:
+    known = [(forecast, score) for forecast, score in pairs if forecast is not None and score is not None]
+    forecasts, scores = {forecast for forecast, _ in known}, {score for _, score in known}
+    if len(known) < _FEWEST_TRIALS or len(forecasts) == 1 or len(scores) == 1:
+        return ForecastQuality(rank_correlation=None, trials=len(known))
+    # Half a second to import, and only reports need it.
+    from scipy.stats import spearmanr  # type: ignore[import-untyped]
+
+    return ForecastQuality(rank_correlation=float(spearmanr(known).statistic), trials=len(known))
 
 
 def _row(name: str, trial: int | None, measurement: Measurement, design: str) -> ResultRow:

@@ -16,6 +16,7 @@ from penjing.judge_command import compared, in_words, judge, play
 from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
 from penjing.sessions import home_folder, open_session
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -242,18 +243,18 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import ledger_lines, print_next, result_table, verdict
+    from penjing.tables import forecast_lines, ledger_lines, print_next, result_table, verdict
 
     result = document["result"]
     _stdout().print(result_table(result["table"]))
     _stdout().print(verdict(result["table"], session.config.asks_agents), highlight=False)
-    for line in ledger_lines(document["ledger"]):
+    for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         _stdout().print(line, highlight=False, soft_wrap=True)
     print_next(_stdout(), session.run_id, result)
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import budget_table, ledger_lines, result_table, trial_table, verdict
+    from penjing.tables import budget_table, forecast_lines, ledger_lines, result_table, trial_table, verdict
 
     console = _stdout()
     console.print(
@@ -268,7 +269,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(trial_table(session.trials()))
     for trial in session.trials():
         console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
-    for line in ledger_lines(document["ledger"]):
+    for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
@@ -278,12 +279,8 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
 
 
 def _stdout() -> "Console":
-    from rich.console import Console
-
-    return Console()
+    return terminal()
 
 
 def _stderr() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
+    return terminal(stderr=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from graph.folder import Home
+from graph.report import forecast_quality
 from memory.ledger import Ledger, ledger_of
 from memory.objectives import DEFAULT_OBJECTIVES, read_objectives
 from memory.retrieval import best
@@ -52,6 +53,7 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "pareto": [trial.number for trial in session.pareto(*chosen)],
         "pareto_objectives": list(chosen),
         "ledger": ledger_document(ledger_of(session.proposals(), calls)),
+        "forecasts": {name: found.model_dump() for name, found in forecast_quality(trials).items()},
         "budget": budget_document(session),
         "tokens": {
             "input": sum(call.input_tokens for call in calls),

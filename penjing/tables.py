@@ -44,7 +44,10 @@ def trial_table(trials: list[TrialView]) -> Table:
     for name in ("trial", "stage", "proposal", "from"):
         table.add_column(name)
     scored = any(trial.accuracy is not None for trial in trials)
-    for name in ("size", "forecast", "cut loss", "loss", *(["accuracy"] if scored else []), "ms"):
+    # Once the surrogate knew enough: what it expected, in the unit of the figure that decides.
+    expected = any(trial.expected_score is not None for trial in trials)
+    figures = ("size", "forecast", *(["expected"] if expected else []), "cut loss", "loss")
+    for name in (*figures, *(["accuracy"] if scored else []), "ms"):
         table.add_column(name, justify="right")
     for trial in trials:
         found = trial.measurement
@@ -56,6 +59,7 @@ def trial_table(trials: list[TrialView]) -> Table:
             "-" if trial.parent_number is None else str(trial.parent_number),
             f"{trial.architecture.parameters / 1e6:.1f}M",
             "-" if trial.forecast is None else f"{trial.forecast:.2g}",
+            *([_expected(trial)] if expected else []),
             _number(found.loss_before_training if found else None, 4),
             loss,
             *([_number(trial.accuracy, 3)] if scored else []),
@@ -91,9 +95,11 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
 
 
 def ledger_lines(ledger: dict[str, Any]) -> list[str]:
-    """What became of the agents' answers, as lines of text; none where no language model was asked."""
+    """What became of the agents' answers, as lines of text; nothing of them where no language model was asked."""
+    why = "more was expected of another design of the turn"
+    screened = [f"legal designs that were not paid for: {ledger['screened']} ({why})"] if ledger["screened"] else []
     if not ledger["calls"]:
-        return []
+        return screened
 
     def counted(*names: str) -> str:
         shares = {name: f" ({ledger['rates'][name]:.0%})" if ledger[name] else "" for name in names}
@@ -108,7 +114,17 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
         lines.append(f"faults in {ledger['calls']} calls of the chat model: {faults}")
     if ledger["judged"]:
         lines.append(f"turns that a judge took over: {ledger['judged']}")
-    return lines
+    return [*lines, *screened]
+
+
+def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
+    """How well designs were ranked before they were paid for, on one line; none where too few were measured."""
+    known = [
+        f"{name} {found['rank_correlation']:.2f} ({found['trials']} trials)"
+        for name, found in forecasts.items()
+        if found["rank_correlation"] is not None
+    ]
+    return [f"forecasts' rank correlation with what was measured: {', '.join(known)}"] if known else []
 
 
 def budget_table(budget: dict[str, Any]) -> Table:
@@ -170,6 +186,13 @@ def print_next(console: Console, run: str, result: dict[str, Any]) -> None:
 def _table(title: str) -> Table:
     """A table that fits 80 columns."""
     return Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
+
+
+def _expected(trial: TrialView) -> str:
+    if trial.expected_score is None:
+        return "-"
+    loss = trial.goal.objective == "loss"
+    return _number(trial.expected_score if loss else -trial.expected_score, 4 if loss else 3)
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -1,70 +1,88 @@
-"""check: code, not an LLM, says what is legal and new; the rest goes back in words, or is projected."""
+"""check: code, not an LLM, says what is legal and new; the rest goes back in words, or is projected.
+
+Of the legal designs of one turn the one of which most is expected is paid for.
+"""
+
+from itertools import groupby
 
 from langgraph.runtime import Runtime
 
 from agents.dialects.pruned_lm import draft_of
+from agents.surrogate import Expectation, Surrogate
 from graph.context import SearchContext
 from graph.events import ProposalEvent
 from graph.examination import Examiner
+from graph.screening import IN_USE, choose, expectation_in_words, surrogate_of
 from graph.state import SearchState
-from memory.ledger import DUPLICATE
+from memory.ledger import DUPLICATE, SCREENED
 from memory.tables import Proposal
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft
 
 
 async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
-    """Give every usable proposal a trial; send illegal ones back, or project them when their repairs are used up."""
+    """Send illegal proposals back, or project them when their repairs are used up; the best of a turn gets a trial."""
     context = runtime.context
     # Without budget for a repair every chance is the last.
     repairs = -1 if state["stop"] else context.config.repairs
+    surrogate = surrogate_of(context)
     sent_back: list[int] = []
     waiting: list[int] = []
-    for proposal_id in state["open"]:
-        proposal = context.records.proposal(proposal_id)
-        number = _decide(context, proposal, last_chance=proposal.attempt >= repairs)
-        if number is not None:
-            waiting.append(number)
-        elif proposal.attempt < repairs:
-            sent_back.append(proposal_id)
-        _tell(context, context.records.proposal(proposal_id), number)
+    # All designs of a turn come after one another.
+    for turn, proposals in groupby(map(context.records.proposal, state["open"]), key=lambda one: one.turn):
+        illegal = []
+        for proposal in proposals:
+            if not _decide(context, surrogate, proposal, last_chance=proposal.attempt >= repairs):
+                illegal.append(proposal)
+                _tell(context, context.records.proposal(proposal.id), None)
+        again = [proposal.id for proposal in illegal if proposal.attempt < repairs]
+        sent_back += again
+        if not again:
+            legal, number = choose(context, turn)
+            waiting += [] if number is None else [number]
+            for proposal in legal:
+                _tell(context, proposal, number if proposal.outcome in IN_USE else None)
     # Those of earlier attempts in the same turn stay in the queue until all authors have answered.
     waiting = sorted({*state.get("waiting", []), *waiting})
     barren = state["barren"] if waiting or sent_back or state["stop"] else state["barren"] + 1
     return {"open": [], "sent_back": sent_back, "waiting": waiting, "barren": 0 if waiting else barren}
 
 
-def _decide(context: SearchContext, proposal: Proposal, last_chance: bool) -> int | None:
-    """The number of the trial that the proposal becomes, or None. What was found is recorded with it."""
-    assert proposal.id is not None  # noqa: S101 - a stored row has an id
-    records, space = context.records, context.space
-    if proposal.outcome in ("valid", "repaired", "projected") and proposal.architecture is not None:
+def _decide(
+    context: SearchContext, surrogate: Surrogate[Architecture, DesignDraft], proposal: Proposal, last_chance: bool
+) -> bool:
+    """Whether the proposal has a legal design that is new. What was found and what is expected is recorded with it."""
+    records = context.records
+    if proposal.outcome in (*IN_USE, SCREENED):
         # A killed process had come this far.
-        return records.add_trial(proposal.id, Architecture.model_validate(proposal.architecture)).number
+        return True
     if proposal.parsed is None:
         if last_chance:
             records.update_proposal(proposal.id, outcome="rejected")
-        return None
+        return False
     finding = _examiner(context).examine(
         draft_of(proposal.parsed),
         _base(context, proposal),
         proposal.attempt,
         last_chance,
-        context.turn_seed(proposal.turn),
+        context.turn_seed(proposal.turn, proposal.candidate),
     )
     design, problems = finding.design, list(finding.problems)
     if design is None:
         records.update_proposal(proposal.id, problems=problems, outcome=finding.outcome)
-        return None
+        return False
+    expected = surrogate.expect(design)
     records.update_proposal(
         proposal.id,
         problems=problems,
         notes=list(finding.notes),
         outcome=finding.outcome,
         architecture=design.model_dump(mode="json"),
-        forecast=space.designer.forecast(design),
+        forecast=expected.forecast,
+        expected_score=expected.score,
+        expected_deviation=expected.deviation,
     )
-    return records.add_trial(proposal.id, design).number
+    return True
 
 
 def _examiner(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
@@ -97,9 +115,13 @@ def _tell(context: SearchContext, proposal: Proposal, number: int | None) -> Non
             attempt=proposal.attempt,
             stage=proposal.stage,
             proposer=proposal.proposer,
-            outcome=proposal.outcome if number is not None or proposal.outcome == "rejected" else "sent back",
+            outcome="sent back" if proposal.outcome in ("open", "unparsed") else proposal.outcome,
             trial=number,
             design=design,
+            expected=expectation_in_words(
+                Expectation(proposal.forecast, proposal.expected_score, proposal.expected_deviation),
+                context.config.objective,
+            ),
             problems=tuple(proposal.problems),
             rationale=tuple(proposal.rationale),
         )

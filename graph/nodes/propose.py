@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from langgraph.runtime import Runtime
 
@@ -27,10 +27,10 @@ _WORDS = {
 
 
 async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
-    """Record one proposal for each open place. A proposal that a killed process had recorded is not asked for again.
+    """Record `proposals_per_turn` proposals for each turn, or a further one for each that was sent back.
 
-    Where the budget has no room for a question, the search ends after what there is; a proposal that was sent back is
-    then left to the checker as it is.
+    A proposal that a killed process had recorded is not asked for again. Where the budget has no room for a question,
+    the search ends after what there is; a proposal that was sent back is then left to the checker as it is.
     """
     context, stage = runtime.context, state["stage"]
     context.emit(StageEvent(run=context.run_id, stage=stage, message=_WORDS[stage]))
@@ -40,18 +40,21 @@ async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> Search
         end = SearchState()
         for proposal_id in sent_back:
             try:
-                opened.append(await _again(context, stage, state, proposal_id))
+                opened.append(await _again(context, state, proposal_id))
             except BudgetReachedError as error:
                 opened.append(proposal_id)
                 end = _end(error)
         return {"open": opened, **end}
     finished = len(context.finished_trials())
     count = 1 if stage == "greedy" else min(context.config.parallel, context.config.trials - finished)
+    candidates = 1 if stage == "greedy" else context.config.proposals_per_turn
     for turn in range(state["turn"], state["turn"] + count):
-        try:
-            opened.append(await _new(context, stage, state, turn))
-        except BudgetReachedError as error:
-            return {"open": opened, "turn": turn, **_end(error)}
+        for candidate in range(candidates):
+            try:
+                opened.append(await _new(context, context.stage_of(stage, turn), state, turn, candidate))
+            except BudgetReachedError as error:
+                # A turn that has a design is over; one that has none is asked again when there is more.
+                return {"open": opened, "turn": turn + (candidate > 0), **_end(error)}
     return {"open": opened, "turn": state["turn"] + count}
 
 
@@ -59,22 +62,24 @@ def _end(error: BudgetReachedError) -> SearchState:
     return {"stop": str(error.refusal), "reached": error.refusal.cap}
 
 
-async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: int) -> int:
-    known = _recorded(context, turn, 0)
+async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: int, candidate: int) -> int:
+    known = _recorded(context, turn, 0, candidate)
     if known is not None:
         return known
-    situation = _situation(context, state, turn, None)
-    proposed = await context.proposer(stage).ask(situation)
-    return _record(context, stage, turn, 0, proposed)
+    situation = _situation(context, state, turn, candidate, None)
+    proposed = await context.proposer(stage, candidate).ask(situation)
+    return _record(context, stage, turn, 0, candidate, proposed)
 
 
-async def _again(context: SearchContext, stage: Stage, state: SearchState, proposal_id: int) -> int:
+async def _again(context: SearchContext, state: SearchState, proposal_id: int) -> int:
     before = context.records.proposal(proposal_id)
-    known = _recorded(context, before.turn, before.attempt + 1)
+    turn, candidate = before.turn, before.candidate
+    known = _recorded(context, turn, before.attempt + 1, candidate)
     if known is not None:
         return known
     recorded = context.records.calls(context.run_id)
-    calls = [call for call in recorded if call.turn == before.turn and call.error != CUT_OFF]
+    own = [call for call in recorded if (call.turn, call.candidate) == (turn, candidate)]
+    calls = [call for call in own if call.error != CUT_OFF]
     messages = tuple((message["role"], message["content"]) for message in calls[-1].messages) if calls else ()
     rejection = Rejection(
         messages=messages,
@@ -83,19 +88,21 @@ async def _again(context: SearchContext, stage: Stage, state: SearchState, propo
         rationale=tuple(before.rationale),
         based_on=tuple(before.based_on),
     )
-    situation = _situation(context, state, before.turn, rejection)
-    proposed = await context.proposer(stage).ask(situation)
-    return _record(context, stage, before.turn, before.attempt + 1, proposed)
+    situation, stage = _situation(context, state, turn, candidate, rejection), cast(Stage, before.stage)
+    proposed = await context.proposer(stage, candidate).ask(situation)
+    return _record(context, stage, turn, before.attempt + 1, candidate, proposed)
 
 
-def _recorded(context: SearchContext, turn: int, attempt: int) -> int | None:
+def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
     for proposal in context.records.proposals(context.run_id):
-        if (proposal.turn, proposal.attempt) == (turn, attempt):
+        if (proposal.turn, proposal.attempt, proposal.candidate) == (turn, attempt, candidate):
             return proposal.id
     return None
 
 
-def _situation(context: SearchContext, state: SearchState, turn: int, rejection: Rejection | None) -> Situation:
+def _situation(
+    context: SearchContext, state: SearchState, turn: int, candidate: int, rejection: Rejection | None
+) -> Situation:
     trials = {trial.number: trial for trial in context.records.trials(context.run_id)}
     number = state.get("parent")
     parent = None if number is None else trials[number]
@@ -110,7 +117,7 @@ def _situation(context: SearchContext, state: SearchState, turn: int, rejection:
         space=context.space,
         trials=tuple(trials.values()),
         parent=parent,
-        seed=context.turn_seed(turn),
+        seed=context.turn_seed(turn, candidate),
         nearby=nearby,
         lessons=lessons,
         rejection=rejection,
@@ -144,7 +151,7 @@ def _topic(parent: TrialView) -> str:
     return " ".join([*parent.rationale, parent.architecture.describe()])
 
 
-def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, proposed: Proposed) -> int:
+def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, candidate: int, proposed: Proposed) -> int:
     parsed = proposed.parsed
     if parsed is None and proposed.draft is not None:
         parsed = proposed.draft.model_dump(mode="json")
@@ -153,6 +160,7 @@ def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, propo
             run_id=context.run_id,
             turn=turn,
             attempt=attempt,
+            candidate=candidate,
             stage=stage,
             proposer=context.proposer(stage).name,
             parent_number=proposed.based_on[0] if proposed.based_on else None,

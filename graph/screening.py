@@ -1,0 +1,71 @@
+"""What is expected of designs before they are paid for, and which of one turn's designs is paid for."""
+
+from collections.abc import Sequence
+
+from agents.surrogate import Expectation, Surrogate
+from graph.context import SearchContext
+from memory.ledger import DUPLICATE, SCREENED
+from memory.tables import Proposal
+from tools.architecture import Architecture
+from tools.spaces import DesignDraft
+
+IN_USE = ("valid", "repaired", "projected")
+"""Outcomes of legal designs that may become trials."""
+
+
+def surrogate_of(context: SearchContext) -> Surrogate[Architecture, DesignDraft]:
+    """What was measured so far teaches it: in this run, and before it in others that measure alike."""
+    own = [trial for trial in context.finished_trials() if trial.score is not None]
+    keys = {trial.evaluation_key for trial in own}
+    records = [(trial.architecture, trial.score) for trial in own if trial.score is not None]
+    records += [(one.architecture, one.score) for one in context.earlier if one.key not in keys]
+    return Surrogate(context.space, records, context.space.designer.forecast)
+
+
+def ranked(expectations: Sequence[Expectation]) -> list[int]:
+    """Places of the designs, the one of which most is expected first; of equal ones the one that was asked for first.
+
+    Expected score decides; where the surrogate knows too little, the forecast alone.
+    """
+    return sorted(range(len(expectations)), key=lambda place: expectations[place].rank)
+
+
+def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | None]:
+    """Give the best of a turn's legal designs a trial, and leave the others unpaid.
+
+    What a killed process had chosen stays chosen. Returns all legal proposals as they now are, and the trial's number;
+    None where all were tried meanwhile by another turn, or none is legal.
+    """
+    records = context.records
+    legal = [one for one in records.proposals(context.run_id) if one.turn == turn and one.outcome in IN_USE]
+    trials = records.trials(context.run_id)
+    paid = next((one for one in legal if one.id in {trial.proposal_id for trial in trials}), None)
+    if paid is None:
+        tried = {trial.architecture.hash for trial in trials}
+        order = [legal[place] for place in ranked([_expected(one) for one in legal])]
+        paid = next((one for one in order if _design(one).hash not in tried), None)
+    for one in legal:
+        if paid is None:
+            words = f"{DUPLICATE} that another turn just became."
+            records.update_proposal(one.id, outcome="rejected", problems=[words])
+        elif one is not paid:
+            records.update_proposal(one.id, outcome=SCREENED)
+    number = None if paid is None else records.add_trial(paid.id, _design(paid)).number
+    return [records.proposal(one.id) for one in legal], number
+
+
+def expectation_in_words(expected: Expectation, objective: str) -> str:
+    """`expected loss 2.6123 +- 0.0100`; empty where the surrogate knows too little."""
+    if expected.score is None or expected.deviation is None:
+        return ""
+    if objective == "loss":
+        return f"expected loss {expected.score:.4f} +- {expected.deviation:.4f}"
+    return f"expected accuracy {-expected.score:.3f} +- {expected.deviation:.3f}"
+
+
+def _expected(proposal: Proposal) -> Expectation:
+    return Expectation(proposal.forecast, proposal.expected_score, proposal.expected_deviation)
+
+
+def _design(proposal: Proposal) -> Architecture:
+    return Architecture.model_validate(proposal.architecture)
