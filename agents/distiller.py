@@ -45,6 +45,7 @@ class Distiller(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[Design
             **dialect.about_sample(sample),
             history=[note_row(note) for note in situation.nearby if note.id not in shown],
             lessons=[note_row(note) for note in situation.lessons],
+            outlook=situation.outlook,
         )
         messages = (system_message(self._prompts, dialect), ("user", prompt.text))
         question = Question(situation.turn, self.name, messages, schema, prompt)

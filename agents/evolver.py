@@ -34,6 +34,7 @@ class Evolver(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT,
             **dialect.about_parent(parent),
             history=[note_row(note) for note in situation.nearby],
             lessons=[note_row(note) for note in situation.lessons],
+            outlook=situation.outlook,
         )
         messages: tuple[tuple[str, str], ...] = (system_message(self._prompts, dialect), ("user", first.text))
         strategies = await self._ask(Question(situation.turn, self.name, messages, dialect.strategies, first))

@@ -1,16 +1,20 @@
 """What the agents' questions of a search may cost, before any is asked: their real prompts, measured and not sent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 from agents.chat_answers import Answer
 from agents.conversation import Question
 from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
+from agents.outlook import look_ahead
 from agents.proposers import Proposer, Rejection, Situation
+from agents.surrogate import Surrogate
 from agents.token_bounds import most_input_tokens
 from graph.config import SearchConfig
+from graph.screening import expectation_in_words
 from memory.retrieval import RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from prompts.library import PromptLibrary
@@ -94,7 +98,7 @@ def _situation(
     widest = max((trial.architecture.describe() for trial in trials), key=len)
     nearby = RetrievedDesign("another/1", widest, 10.0, outcome, 0.1)
     lesson = RetrievedLesson("another/1/0", _SENTENCE, 10.0, outcome, 0.1)
-    return Situation(
+    situation = Situation(
         turn=1,
         space=space,
         trials=tuple(trials),
@@ -104,6 +108,12 @@ def _situation(
         lessons=(lesson,) * config.recall,
         rejection=rejection,
     )
+    if not config.show_picture:
+        return situation
+    records = [(trial.architecture, 10.0 + trial.number) for trial in trials]
+    surrogate = Surrogate(space, records, space.designer.forecast)
+    words = partial(expectation_in_words, objective=config.objective)
+    return replace(situation, outlook=look_ahead(situation, surrogate, words, seed=0))
 
 
 def _trials(config: SearchConfig, designs: list[Architecture]) -> list[TrialView]:
@@ -124,7 +134,9 @@ def _trials(config: SearchConfig, designs: list[Architecture]) -> list[TrialView
             ),
             rationale=(_SENTENCE,) * 2,
             outcome="valid",
-            forecast=0.0,
+            forecast=0.000123,
+            expected_score=10.0,
+            expected_deviation=0.1,
             cached=False,
             prompt_hash=None,
             based_on=(0,),

@@ -76,8 +76,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         1.0,
         ge=0,
         le=1,
-        description="share of the turns that the agents have, spread evenly (of `parallel` ones all or none); "
-        "0: no chat model is needed",
+        description="share of the turns that the agents have, spread evenly; 0: no chat model is needed",
     )
     search_seed: int | None = Field(
         None,
@@ -96,8 +95,13 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     )
     past_runs: bool = Field(
         True,
-        description="whether the surrogate also learns from what earlier runs measured with the same source, corpus, "
-        "data and recipe",
+        description="whether memory shows the agents other runs with the same source and corpus, and the surrogate also "
+        "learns from what earlier ones measured with the same data and recipe",
+    )
+    show_picture: bool = Field(
+        False,
+        description="whether the agents are shown the surrogate's picture of the search: where it expects good "
+        "designs, how sure it is, and what it would try next",
     )
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
@@ -179,16 +183,13 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     @property
     def uses_surrogate(self) -> bool:
         """Whether what the surrogate expects decides anything, and is not only recorded."""
-        return self.proposals_per_turn > 1
+        return self.proposals_per_turn > 1 or self.show_picture
 
     def is_agents_turn(self, turn: int) -> bool:
-        """Whether `turn`, of those after trial 0, which is turn 0, is the agents' by `llm_share`.
-
-        Turns that are taken at the same time are one round, and all of a round are taken by one side.
-        """
+        """Whether `turn`, of those after trial 0, which is turn 0, is the agents' by `llm_share`."""
         # The share as it is written: 0.29 * 100 is less than 29 in binary.
-        share, rounds = Fraction(str(self.llm_share)), (turn - 1) // self.parallel + 1
-        return math.floor(rounds * share) > math.floor((rounds - 1) * share)
+        share = Fraction(str(self.llm_share))
+        return math.floor(turn * share) > math.floor((turn - 1) * share)
 
     @property
     def searcher_seed(self) -> int:

@@ -9,6 +9,7 @@ from agents.chat_team import ChatTeam
 from agents.dialects import PrunedLMDialect
 from agents.distiller import Distiller
 from agents.evolver import Evolver
+from agents.outlook import Outlook
 from agents.proposers import JUDGES, GreedyProposer, Proposer
 from agents.surrogate import Earlier
 from graph.asking import ask
@@ -98,6 +99,7 @@ class SearchContext(RunContext):
     spending: Spending
     cassette: Cassette | None = None
     proposers: dict[tuple[Stage, int], Proposer] = field(default_factory=dict)
+    outlooks: dict[int, Outlook | None] = field(default_factory=dict)
 
     def proposer(self, stage: Stage, candidate: int = 0) -> Proposer:
         """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own."""
@@ -115,7 +117,7 @@ class SearchContext(RunContext):
         return self.proposers[(stage, candidate)]
 
     def stage_of(self, stage: Stage, turn: int) -> Stage:
-        """Who has this turn while `stage` lasts: the judge has what its share is of the agents' turns."""
+        """Who has this turn while `stage` lasts: of the agents' turns the judge has those that are not their share."""
         agents = stage in ("self_evolution", "knowledge_distillation")
         return "judge" if agents and not self.config.is_agents_turn(turn) else stage
 

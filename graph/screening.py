@@ -1,7 +1,10 @@
 """What is expected of designs before they are paid for, and which of one turn's designs is paid for."""
 
 from collections.abc import Sequence
+from functools import partial
 
+from agents.outlook import Outlook, look_ahead
+from agents.proposers import Situation
 from agents.surrogate import Expectation, Surrogate
 from graph.context import SearchContext
 from memory.ledger import DUPLICATE, SCREENED
@@ -52,6 +55,15 @@ def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | Non
             records.update_proposal(one.id, outcome=SCREENED)
     number = None if paid is None else records.add_trial(paid.id, _design(paid)).number
     return [records.proposal(one.id) for one in legal], number
+
+
+def outlook_of(context: SearchContext, situation: Situation) -> Outlook | None:
+    """What the agents are shown of the surrogate's picture; the same for all designs of a turn."""
+    turn, objective = situation.turn, context.config.objective
+    if turn not in context.outlooks:
+        words = partial(expectation_in_words, objective=objective)
+        context.outlooks[turn] = look_ahead(situation, surrogate_of(context), words, context.turn_seed(turn))
+    return context.outlooks[turn]
 
 
 def expectation_in_words(expected: Expectation, objective: str) -> str:

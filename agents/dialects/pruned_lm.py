@@ -136,13 +136,24 @@ def trial_row(trial: TrialView) -> dict[str, Any]:
 
 
 def _figures(trial: TrialView) -> list[str]:
-    """What else of a trial counts in its run: accuracy where that decides, costs that are limited.
+    """What else of a trial counts in its run: accuracy where that decides, costs that are limited, what was forecast.
 
     A measured time differs from run to run, and with it the answer of the same seed would: it is told where it counts.
     """
     accuracy = [] if trial.accuracy is None else [f"accuracy {trial.accuracy:.3f}"]
     latency = trial.measurement.latency_ms if trial.measurement else None
-    return [*accuracy, *costs_in_words(trial.architecture, latency, trial.goal)]
+    return [*accuracy, *costs_in_words(trial.architecture, latency, trial.goal), *_forecast(trial)]
+
+
+def _forecast(trial: TrialView) -> list[str]:
+    """What was known of it before it was trained, to be compared with what came out."""
+    if trial.forecast is None:
+        return []
+    words = [f"saliency cut {trial.forecast:.3g}"]
+    if trial.expected_score is not None:
+        loss = trial.goal.objective == "loss"
+        words.append(f"loss {trial.expected_score:.4f}" if loss else f"accuracy {-trial.expected_score:.3f}")
+    return [f"forecast before training: {', '.join(words)}"]
 
 
 def _aim(goal: GoalSettings) -> str:

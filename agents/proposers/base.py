@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -13,6 +13,9 @@ from memory.retrieval import Rankable, RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft, PrunedLMSpace
+
+if TYPE_CHECKING:
+    from agents.outlook import Outlook
 
 # Without parameters a proposal is one of the real space; judges and agents propose in any.
 DesignT = TypeVar("DesignT", default=Architecture)
@@ -74,6 +77,10 @@ class AgentStanding(Protocol[_TrialT]):
         """Retrieved from memory for this turn."""
 
     @property
+    def outlook(self) -> "Outlook | None":
+        """What a classical searcher expects, where agents are shown it."""
+
+    @property
     def rejection(self) -> Rejection | None:
         """What the checker sent back."""
 
@@ -86,7 +93,8 @@ class Situation:
     """All that a proposer may know at its turn; a `Standing` and an `AgentStanding` of the real space.
 
     `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
-    `nearby` and `lessons` were retrieved from memory for this turn; `seed` is this turn's own.
+    `nearby` and `lessons` were retrieved from memory for this turn; `seed` is this turn's own; `outlook` is what a
+    classical searcher expects, where the agents are shown it.
     """
 
     turn: int
@@ -96,6 +104,7 @@ class Situation:
     seed: int
     nearby: tuple[RetrievedDesign, ...] = ()
     lessons: tuple[RetrievedLesson, ...] = ()
+    outlook: "Outlook | None" = None
     rejection: Rejection | None = None
 
     @property

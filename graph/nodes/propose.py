@@ -11,6 +11,7 @@ from agents.proposers import Proposed, Rejection, Situation
 from graph.budget import CUT_OFF, BudgetReachedError
 from graph.context import SearchContext
 from graph.events import StageEvent
+from graph.screening import outlook_of
 from graph.state import SearchState, Stage
 from memory.retrieval import RetrievedDesign, RetrievedLesson, nearest_designs, related_lessons
 from memory.tables import Proposal
@@ -22,7 +23,7 @@ _WORDS = {
     "greedy": "cutting by saliency",
     "self_evolution": "self-evolution: writing strategies and a refined design",
     "knowledge_distillation": "knowledge distillation: mining the best designs",
-    "judge": "a judge: drawing a design at random",
+    "judge": "a judge: a searcher without a language model",
 }
 
 
@@ -33,7 +34,8 @@ async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> Search
     the search ends after what there is; a proposal that was sent back is then left to the checker as it is.
     """
     context, stage = runtime.context, state["stage"]
-    context.emit(StageEvent(run=context.run_id, stage=stage, message=_WORDS[stage]))
+    own = context.stage_of(stage, state["turn"])
+    context.emit(StageEvent(run=context.run_id, stage=own, message=_WORDS[own]))
     sent_back = state.get("sent_back", [])
     opened: list[int] = []
     if sent_back:
@@ -67,6 +69,8 @@ async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: i
     if known is not None:
         return known
     situation = _situation(context, state, turn, candidate, None)
+    if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
+        situation = replace(situation, outlook=outlook_of(context, situation))
     proposed = await context.proposer(stage, candidate).ask(situation)
     return _record(context, stage, turn, 0, candidate, proposed)
 
@@ -127,6 +131,8 @@ def _situation(
 def _recall(context: SearchContext, parent: TrialView) -> Recalled:
     """What memory has on the current architecture: designs near it, and lessons on what was thought last."""
     count, where = context.config.recall, {"source": context.config.source, "corpus": context.config.corpus}
+    if not context.config.past_runs:
+        where["run_id"] = context.run_id
     nearby = nearest_designs(context.vectors, parent.architecture, context.survey.architecture, count, where)
     return tuple(nearby), tuple(related_lessons(context.vectors, _topic(parent), count, where))
 

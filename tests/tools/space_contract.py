@@ -136,6 +136,14 @@ class SpaceContract(ABC):
         told = self.space.describe(self._sample(seed))
         assert told.strip() and "\n" not in told
 
+    def test_the_parts_tell_each_parameter_once(self) -> None:
+        space = self.space
+        places = [place for part in space.parts for _, kind in part.kinds for place in kind]
+        assert sorted(places) == list(range(len(space.parameters)))
+        for part in space.parts:
+            for _, kind in part.kinds:
+                assert len({space.parameters[place].ordered for place in kind}) == 1
+
     def test_a_space_that_can_be_counted_names_each_design_once(self) -> None:
         designs = self.space.designs()
         if designs is None:

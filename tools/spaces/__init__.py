@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.spaces.base import Parameter, SearchSpace
+from tools.spaces.base import Parameter, Part, SearchSpace
 from tools.spaces.draft import DesignDraft, SpanDraft
 from tools.spaces.nasbench201 import Cell, CellDraft, NASBench201Space
 from tools.spaces.pruned_lm import PrunedLMSpace
@@ -17,6 +17,7 @@ __all__ = [
     "DesignDraft",
     "NASBench201Space",
     "Parameter",
+    "Part",
     "PrunedLMSpace",
     "SearchSpace",
     "SpanDraft",

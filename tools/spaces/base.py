@@ -29,6 +29,18 @@ class Parameter:
         return 1 if self.ordered else len(self.options)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a design is told together: for each kind of width, or other choice, the places of its parameters.
+
+    `kinds` pairs the name of a kind, empty where `name` says it all, with places in `SearchSpace.parameters`, whose
+    options are the same or nearly so.
+    """
+
+    name: str
+    kinds: tuple[tuple[str, tuple[int, ...]], ...]
+
+
 class SearchSpace(ABC, Generic[Design, Draft]):
     """All legal designs of one kind, and the moves between them.
 
@@ -95,6 +107,11 @@ class SearchSpace(ABC, Generic[Design, Draft]):
     @abstractmethod
     def project(self, draft: Draft, base: Design) -> tuple[Design, list[str]]:
         """The nearest legal design, and a note for each thing that was changed."""
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """All parameters, in few parts that can be told in a line each; by default each parameter is one."""
+        return [Part(parameter.name, (("", (place,)),)) for place, parameter in enumerate(self.parameters)]
 
     def designs(self) -> Iterator[Design] | None:
         """Every legal design once, where they are few enough to be counted, else None."""

@@ -17,7 +17,7 @@ from tools.pruning.greedy import SaliencyDesigner, narrower, wider, with_kv_grou
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.pruning.saliency import Saliency
 from tools.settings import SpaceSettings
-from tools.spaces.base import Parameter, SearchSpace
+from tools.spaces.base import Parameter, Part, SearchSpace
 from tools.spaces.draft import DesignDraft, SpanDraft
 from tools.spaces.widths import Widths
 
@@ -74,6 +74,11 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
     def parameters(self) -> Sequence[Parameter]:
         """Hidden size, then KV heads and FFN width of each layer; with `uniform` once for all layers."""
         return self._widths.parameters
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """Hidden size, and runs of layers."""
+        return self._widths.parts()
 
     def sample(self, rng: random.Random) -> Architecture:
         """Random widths, brought to a random size of the band by random steps; saliency plays no part.

@@ -2,12 +2,13 @@
 
 import random
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from tools.architecture import Architecture, LayerShape
 from tools.pruning.greedy import with_kv_groups
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.settings import WidthSettings
-from tools.spaces.base import Parameter
+from tools.spaces.base import Parameter, Part
 
 _MOST_DRAWS = 100
 
@@ -32,6 +33,20 @@ class Widths:
         self._hidden_codes = [
             code for code in range(len(hidden_sizes)) if self._size([code, *narrowest]) <= self._largest
         ]
+
+    def parts(self, most_runs: int = 6) -> tuple[Part, ...]:
+        """Hidden size, and at most `most_runs` runs of layers, as `Architecture.describe` tells them."""
+        count = len(self._layer_sets)
+        runs = min(most_runs, count)
+        edges = [run * count // runs for run in range(runs + 1)]
+        found = [Part("hidden", (("", (0,)),))]
+        for first, end in pairwise(edges):
+            sets = range(first, end)
+            layers = [layer for place in sets for layer in self._layer_sets[place]]
+            name = f"layers {layers[0]}-{layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
+            heads, ffn = (tuple(kind + 2 * place for place in sets) for kind in (1, 2))
+            found.append(Part(name, (("kv_heads", heads), ("ffn", ffn))))
+        return tuple(found)
 
     def encode(self, design: Architecture) -> tuple[int, ...]:
         """The place of each width among its options."""
