@@ -95,8 +95,8 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     )
     past_runs: bool = Field(
         True,
-        description="whether memory shows the agents other runs with the same source and corpus, and the surrogate also "
-        "learns from what earlier ones measured with the same data and recipe",
+        description="whether memory shows the agents other runs with the same source and corpus, and the surrogate "
+        "learns also from what earlier ones measured with the same data and recipe",
     )
     show_picture: bool = Field(
         False,

@@ -36,14 +36,15 @@ class Tournament:
     """The searches that compare the agents of `config` with `judges`.
 
     Seeds are that of `config` and those after it. Where it has a `search_seed`, that one rises and `seed` stays, so
-    that searches with different seeds share their evaluations too.
+    that searches with different seeds share their evaluations too. Each search knows its own trials alone: with what
+    the others measured, the later ones would know more.
     """
 
     def __init__(self, config: SearchConfig, judges: Sequence[str], seeds: int, run: str | None = None) -> None:
         """Nothing is run yet.
 
         Args:
-            run: a search of the agents with exactly `config`.
+            run: a search of the agents with exactly `config`, which is taken as it is.
 
         Raises:
             InputError: for an unknown judge, or settings that leave nothing to compare.
@@ -124,7 +125,8 @@ class Tournament:
         if searcher != AGENTS:
             settings |= {"llm_share": 0.0, "judge": searcher}
         # A cassette is that of one search.
-        return Entry(searcher, seed, self.config.model_copy(update={**settings, "record": None, "replay": None}))
+        settings |= {"past_runs": False, "record": None, "replay": None}
+        return Entry(searcher, seed, self.config.model_copy(update=settings))
 
     def _recorded(self, entry: Entry) -> str | None:
         """A run with the settings of `entry`: rather a finished one, and one that its budget did not end."""

@@ -9,6 +9,7 @@ import typer
 
 from penjing.errors import SearchInterruptedError, reported_errors
 from penjing.sessions import home_folder
+from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,7 +95,7 @@ def play(tournament: "Tournament", picture: Path | None, as_json: bool) -> None:
     """Run what is missing with a progress display, then say what came out."""
     # A background job of a shell starts with SIGINT ignored; a search must still be stoppable.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    console, outcomes, command = _console(stderr=True), list["Outcome"](), ""
+    console, outcomes, command = terminal(stderr=True), list["Outcome"](), ""
     try:
         for number, entry in enumerate(tournament.entries, 1):
             session = tournament.session(entry)
@@ -140,7 +141,7 @@ def _search(
 
 
 def _print(judgement: "Judgement") -> None:
-    console = _console()
+    console = terminal()
     console.print(_table(judgement))
     for verdict in judgement.verdicts:
         console.print(verdict.sentence, highlight=False, soft_wrap=True)
@@ -166,9 +167,3 @@ def _table(judgement: "Judgement") -> "Table":
             lift = (f"{row.lift.difference:+.4f}", interval)
         table.add_row(row.searcher, str(row.seeds), best, *lift)
     return table
-
-
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=stderr)

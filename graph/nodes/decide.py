@@ -33,11 +33,10 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     if (refusal := _no_room(context)) is not None:
         return {**update, **_end(refusal)}
     stage, relief = _next_stage(context, state, len(trials))
-    # A judge that had the last turn by its share has not taken over from anybody.
-    if stage != state["stage"] and (state.get("relief") or (state["barren"] and state["stage"] != "judge")):
+    if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
         turns, judge = state["barren"], context.config.judge
         context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=turns, judge=judge))
-    return {**update, "stage": context.stage_of(stage, state["turn"]), "relief": relief}
+    return {**update, "stage": stage, "relief": relief}
 
 
 def _next_stage(context: SearchContext, state: SearchState, trials_done: int) -> tuple[Stage, int]:

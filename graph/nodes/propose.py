@@ -34,9 +34,10 @@ async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> Search
     the search ends after what there is; a proposal that was sent back is then left to the checker as it is.
     """
     context, stage = runtime.context, state["stage"]
-    own = context.stage_of(stage, state["turn"])
-    context.emit(StageEvent(run=context.run_id, stage=own, message=_WORDS[own]))
     sent_back = state.get("sent_back", [])
+    turn = context.records.proposal(sent_back[0]).turn if sent_back else state["turn"]
+    own = context.stage_of(stage, turn)
+    context.emit(StageEvent(run=context.run_id, stage=own, message=_WORDS[own]))
     opened: list[int] = []
     if sent_back:
         end = SearchState()

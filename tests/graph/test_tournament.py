@@ -59,6 +59,7 @@ def test_a_tournament_that_is_stopped_and_started_again_pays_for_nothing_twice(
         designs = {(run.config["seed"], trial.architecture.hash) for run in runs for trial in records.trials(run.id)}
     assert len(after) == len(designs), "trial 0 of a seed is grown once for all searchers"
     assert len(runs) == 6 and all(run.status == "finished" for run in runs)
+    assert not any(run.config["past_runs"] for run in runs), "each knows its own trials alone"
     assert {first.run_id, second.run_id} < {outcome.run for outcome in found.outcomes} == {run.id for run in runs}
     again = {call.turn for call in first.calls()}
     assert len(endpoint.requests) == 2 * asked and len(again) == 2, "the other seed of the agents alone was asked for"
@@ -74,6 +75,17 @@ def test_a_tournament_that_is_stopped_and_started_again_pays_for_nothing_twice(
         assert row.lift.judge_best == pytest.approx(row.best)
     assert judge(first.run_id[:-1], ["random", "local"], 2, config.home) == found, "nothing is left to do"
     assert len(endpoint.requests) == 2 * asked and paid(config) == after
+
+
+@pytest.mark.parametrize("past_runs", [True, False])
+def test_memory_of_other_runs_is_shown_only_where_it_may(
+    config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI, past_runs: bool
+) -> None:
+    SearchSession.start(config_of(trials=3, llm_share=0, cache=survey_cache)).run()
+    SearchSession.start(config_of(trials=2, past_runs=past_runs, cache=survey_cache)).run()
+    prompts = [str(message["content"]) for request in endpoint.requests for message in request.body["messages"]]
+    assert any("cut the groups of least saliency" in prompt for prompt in prompts), "its own trial 0"
+    assert any("a design drawn at random" in prompt for prompt in prompts) == past_runs
 
 
 def test_after_the_fact(config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI, tmp_path: Path) -> None:
