@@ -48,7 +48,7 @@ def draw_search(
     heads.yaxis.get_major_locator().set_params(integer=True)
     shapes.set_ylim(0, max(layer.intermediate_size for layer in source.layers) * 1.35)
     handles = [*shapes.get_legend_handles_labels()[0], *heads.get_legend_handles_labels()[0]]
-    shapes.legend(handles=handles, loc="upper center", ncols=3, fontsize="small")
+    shapes.legend(handles=handles, loc="upper center", ncols=2, fontsize="small")
     title = (
         f"trial {best}: hidden {design.hidden_size}, {design.parameters / 1e6:.1f}M of {source.parameters / 1e6:.1f}M"
     )
