@@ -1,12 +1,18 @@
 """How good the searchers are on NAS-Bench-201, CIFAR-10: test accuracy of the best cell on validation, by trials.
 
-    python -m benchmarks.search_nasbench201            # 50 searches of TPE and forest, 500 of the others
-    python -m benchmarks.search_nasbench201 --quick    # 20 and 200
+    python -m benchmarks.search_nasbench201            # 50 searches of TPE and forest, 500 of the other judges
+    python -m benchmarks.search_nasbench201 --quick    # 20 and 200, and few of the agents
     python -m benchmarks.search_nasbench201 --table my-table.parquet --seeds 30
+    python -m benchmarks.search_nasbench201 --agents-seeds 20 --agents-trials 100
 
-Every search has 100 trials and sees validation accuracies alone. No searcher tries a cell twice. The table is the
+Every search sees validation accuracies alone. The judges have 100 trials; no judge tries a cell twice. The table is the
 user's own or the shared one (columns: see `tools.spaces.nasbench201_table`). Bands are 95 % confidence bands of the
 mean over searches, by bootstrap; spreads are standard deviations of single searches.
+
+`agents` is the product's pipeline with the embedded chat model (`benchmarks.table_agents`). What it is worth beyond its
+pipeline, two controls say, which are the same but for the answers: `agents_control` has legal answers drawn at random,
+`agents_copy` repeats the design that it is shown, so that all its news is the checker's. `lifts` compares the agents
+with both and with random search, by seed, and says it in a sentence; `ledgers` has the rates of their answers.
 
 Reference values were simulated on the same table by an independent program, mean and spread of 500 searches (TPE 30,
 forest 20), in which evolution, TPE and forest may try a cell twice. `holds`: after 25 and after 50 trials the mean of
@@ -14,23 +20,39 @@ every judge is within the spread of its reference, |mean - reference| <= its sta
 single search, so a small difference of the methods passes; `standard_errors` says how many standard errors of both
 means together the difference is, and a judge that is better than its reference by more than a few is not the same
 method. The marks, 93.74 after 25 and 94.10 after 50 trials, are for agents: `at_marks` says who reaches them.
+
+Searches of the agents, of TPE and of the forest are kept one by one below PENJING_CACHE or the user's cache folder, so
+that a benchmark that was interrupted goes on. Whoever changes how they search raises `PIPELINE`.
 """
 
 import argparse
 import math
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agents.chat_errors import ChatModelError
+from agents.chat_team import ChatTeam, open_chat_team
+from agents.dialects import DIALECTS
+from agents.json_schema import strict_json_schema
+from agents.lift import LEAST_SEEDS, Lift, lift
 from agents.proposers import JUDGES
 from benchmarks.growing import new_figure, save_figure
 from benchmarks.outcome import RESULTS, finish, shared_file
-from benchmarks.table_search import Array, Contender, accuracy_of_best, band_of_mean, row_of, search
+from benchmarks.search_cache import SearchCache
+from benchmarks.table_agents import TASK, AgentsContender, agents_config, chat_ask, copying_ask, random_ask, total
+from benchmarks.table_search import Array, Contender, Contends, accuracy_of_best, band_of_mean, row_of
+from memory.ledger import Ledger
+from prompts.library import PromptLibrary
+from tools.embedded import embedded_model_file
 from tools.errors import InputError
+from tools.places import cache_folder
+from tools.spaces import NASBench201Space
 from tools.spaces.nasbench201_table import NASBench201Table
 
 NAME = "search_nasbench201"
@@ -39,11 +61,19 @@ TRIALS = 100
 SHOWN = (10, 25, 50, 100)
 DECIDING = (25, 50)
 MARKS = {25: 93.74, 50: 94.10}
-# Searches of these take a hundredth of a second, those of the others seconds.
+PIPELINE = 1
+"""Of the searchers as they are; kept searches of another number are not taken for theirs."""
 _QUICK_ONES = ("random", "evolution", "local")
+"""Searches of these take less than a second, those of the others ten or more."""
+AGENTS = "agents"
+CONTROLS = {"agents_control": random_ask, "agents_copy": copying_ask}
+COMPARED = (*CONTROLS, "random")
 
-CONTENDERS: dict[str, Contender] = {
-    name: Contender(make, searches_per_seed=10 if name in _QUICK_ONES else 1) for name, make in JUDGES.items()
+CONTENDERS: dict[str, Contends] = {
+    name: Contender(make, searches_per_seed=10)
+    if name in _QUICK_ONES
+    else Contender(make, kept={"pipeline": PIPELINE, "packages": [version("scikit-learn"), version("optuna")]})
+    for name, make in JUDGES.items()
 }
 
 # Mean and standard deviation after so many trials, and the number of searches.
@@ -56,23 +86,85 @@ REFERENCE: dict[str, tuple[dict[int, tuple[float, float]], int]] = {
 }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Of one contender: curves of test accuracy [searches, trials], seconds of one search, the agents' ledger."""
+
+    curves: Array
+    seconds: float
+    ledger: Ledger | None = None
+
+
+def controls(trials: int) -> dict[str, Contends]:
+    """The agents' pipeline without a language model."""
+    config = agents_config(trials)
+    return {name: AgentsContender(ask_of, config, searches_per_seed=10) for name, ask_of in CONTROLS.items()}
+
+
+def agents(team: ChatTeam, trials: int) -> AgentsContender:
+    """The agents with these chat models."""
+    config, dialect = agents_config(trials), DIALECTS["nasbench201"](NASBench201Space(), TASK)
+    prompts, model = PromptLibrary(), embedded_model_file()
+    kept = {
+        "pipeline": PIPELINE,
+        "settings": {name: settings.model_dump() for name, settings in config.chat_settings().items()},
+        "search": [config.stages, config.top_k, config.sample_size, config.accept, config.repairs, config.patience],
+        "prompts": {
+            name: prompts.path(name).read_text() for name in prompts.names() if name.startswith(dialect.prefix)
+        },
+        "schemas": [strict_json_schema(one) for one in (dialect.strategies, dialect.design, dialect.inspiration)],
+        "task": TASK,
+        "model": [model.name, model.stat().st_size],
+        "packages": [version("xllamacpp")],
+    }
+    return AgentsContender(lambda seed: chat_ask(team, seed), config, kept=kept)
+
+
 def measure(
-    table: NASBench201Table, contenders: Mapping[str, Contender], seeds: int, trials: int = TRIALS
-) -> tuple[dict[str, Array], dict[str, float]]:
-    """For each contender the curves of all its searches [searches, trials], and the seconds that one took."""
+    table: NASBench201Table,
+    contenders: Mapping[str, Contends],
+    seeds: int,
+    trials: int = TRIALS,
+    cache: SearchCache | None = None,
+) -> dict[str, Measured]:
+    """All searches of each contender; those that are kept only where there is a cache."""
     from rich.console import Console
     from rich.progress import track
 
-    console, curves, seconds = Console(stderr=True), dict[str, Array](), dict[str, float]()
+    console, found = Console(stderr=True), dict[str, Measured]()
+    cache = cache or SearchCache(None, table)
     for name, contender in contenders.items():
-        count, started = seeds * contender.searches_per_seed, time.perf_counter()
-        rows = [
-            accuracy_of_best(search(contender.make(), table, trials, seed), table)
-            for seed in track(range(count), f"{name:10}", console=console)
+        count = seeds * contender.searches_per_seed
+        searches = [
+            cache.search(name, contender, trials, seed) for seed in track(range(count), f"{name:14}", console=console)
         ]
-        curves[name] = np.array(rows)
-        seconds[name] = (time.perf_counter() - started) / count
-    return curves, seconds
+        curves = np.array([accuracy_of_best(search.history, table) for search, _ in searches])
+        ledgers = [search.ledger for search, _ in searches if search.ledger is not None]
+        seconds = sum(seconds for _, seconds in searches) / count
+        found[name] = Measured(curves, seconds, total(ledgers) if ledgers else None)
+    return found
+
+
+def lift_of_agents(measured: Mapping[str, Measured], judge: str, trials: int) -> Lift:
+    """How much lower the test error of the agents' best cell on validation is after so many trials, by seed."""
+    ours, theirs = measured[AGENTS].curves, measured[judge].curves
+    count = min(len(ours), len(theirs))
+
+    def values(curves: Array) -> dict[int, list[float | None]]:
+        # Only the last one counts: the best on validation may have had a better one on test before it.
+        return {seed: [*[None] * (trials - 1), 100.0 - curves[seed, trials - 1]] for seed in range(count)}
+
+    return lift(values(ours), values(theirs), judge, trials)
+
+
+def _lift_row(found: Lift) -> dict[str, Any]:
+    return {
+        "difference": round(found.difference, 3),
+        "interval": [round(found.low, 3), round(found.high, 3)],
+        "seeds": len(found.seeds),
+        "positive": found.positive,
+        "sentence": found.sentence("cell's test error in %"),
+    }
 
 
 def compared(name: str, row: Mapping[str, Any], searches: int, trials: int) -> dict[str, Any]:
@@ -90,24 +182,39 @@ def compared(name: str, row: Mapping[str, Any], searches: int, trials: int) -> d
     }
 
 
-def report(curves: Mapping[str, Array], seconds: Mapping[str, float]) -> dict[str, Any]:
+def report(measured: Mapping[str, Measured]) -> dict[str, Any]:
     """All figures, plain."""
     found: dict[str, Any] = {}
-    for name, values in curves.items():
+    for name, one in measured.items():
         rows: dict[str, Any] = {}
         for trials in SHOWN:
-            row = row_of(values, trials)
-            rows[str(trials)] = row | compared(name, row, len(values), trials)
-        found[name] = {"searches": len(values), "seconds_per_search": round(seconds[name], 3), "after": rows}
-    return {
+            if trials <= one.curves.shape[1]:
+                row = row_of(one.curves, trials)
+                rows[str(trials)] = row | compared(name, row, len(one.curves), trials)
+        found[name] = {"searches": len(one.curves), "seconds_per_search": round(one.seconds, 3), "after": rows}
+    figures: dict[str, Any] = {
         "searchers": found,
         "trials": TRIALS,
         "marks": {str(trials): mark for trials, mark in MARKS.items()},
         "at_marks": {
-            str(trials): [name for name in found if found[name]["after"][str(trials)]["mean"] >= mark]
+            str(trials): [
+                name for name, one in found.items() if one["after"].get(str(trials), {"mean": 0.0})["mean"] >= mark
+            ]
             for trials, mark in MARKS.items()
         },
     }
+    if AGENTS in measured:
+        shown = [trials for trials in SHOWN if trials <= measured[AGENTS].curves.shape[1]]
+        figures["lifts"] = {
+            str(trials): {judge: _lift_row(lift_of_agents(measured, judge, trials)) for judge in COMPARED}
+            for trials in shown
+        }
+    figures["ledgers"] = {
+        name: {**one.ledger.model_dump(), "rates": {key: round(rate, 3) for key, rate in one.ledger.rates.items()}}
+        for name, one in measured.items()
+        if one.ledger is not None
+    }
+    return figures
 
 
 def holds(figures: Mapping[str, Any]) -> bool:
@@ -118,10 +225,10 @@ def holds(figures: Mapping[str, Any]) -> bool:
     )
 
 
-def draw(curves: Mapping[str, Array], path: Path) -> None:
+def draw(measured: Mapping[str, Measured], path: Path) -> None:
     """Means with their bands, the references as points, the marks as stars."""
     figure, (axes,) = new_figure(8, 5)
-    for place, (name, values) in enumerate(curves.items()):
+    for place, (name, values) in enumerate((name, one.curves) for name, one in measured.items()):
         trials = np.arange(1, values.shape[1] + 1)
         low, high = band_of_mean(values)
         colour = f"C{place}"
@@ -154,25 +261,41 @@ def show(figures: Mapping[str, Any]) -> None:
     for name, found in figures["searchers"].items():
         cells = [f"{row['mean']:.2f}±{row['spread']:.2f}" for row in found["after"].values()]
         table.add_row(name, str(found["searches"]), *cells)
-    Console(stderr=True).print(table)
+    console = Console(stderr=True)
+    console.print(table)
+    for rows in list(figures.get("lifts", {}).values())[-1:]:
+        for row in rows.values():
+            console.print(row["sentence"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, draw, report. A table that cannot be used ends with its sentence and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="20 seeds instead of 50")
+    parser.add_argument("--quick", action="store_true", help="20 seeds instead of 50; of the agents 6, with 10 trials")
     parser.add_argument("--seeds", type=_several, help="searches of TPE and forest; ten times as many of the others")
+    parser.add_argument("--agents-seeds", type=_several, help="searches of the agents; default 20")
+    parser.add_argument(
+        "--agents-trials", type=int, choices=SHOWN, help=f"trials of the agents' searches; default {TRIALS}"
+    )
     parser.add_argument("--table", type=Path, help=f"your table of NAS-Bench-201; default the shared {TABLE}")
     options = parser.parse_args(arguments)
+    seeds = options.seeds or (20 if options.quick else 50)
+    agents_seeds = options.agents_seeds or (LEAST_SEEDS if options.quick else 20)
+    trials = options.agents_trials or (SHOWN[0] if options.quick else TRIALS)
     try:
         table = NASBench201Table.read(options.table or shared_file(TABLE))
-    except InputError as error:
+        cache = SearchCache(cache_folder() / "benchmarks" / NAME, table)
+        with open_chat_team(agents_config(trials).chat_settings()) as team:
+            team.check()
+            ours = measure(table, {AGENTS: agents(team, trials)}, agents_seeds, trials, cache)
+        measured = measure(table, CONTENDERS, seeds, TRIALS, cache)
+        measured |= ours | measure(table, controls(trials), agents_seeds, trials)
+    except (InputError, ChatModelError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    curves, seconds = measure(table, CONTENDERS, options.seeds or (20 if options.quick else 50))
-    figures = report(curves, seconds)
+    figures = report(measured)
     show(figures)
-    draw(curves, RESULTS / f"{NAME}.png")
+    draw(measured, RESULTS / f"{NAME}.png")
     finish(NAME, holds(figures), figures)
 
 

@@ -1,7 +1,7 @@
 """Whole searches on a table: one searcher, one seed, so many trials; what the report sees of them."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.proposers import Proposed, Standing, Tried
+from memory.ledger import Ledger
 from tools.spaces import Cell, CellDraft, NASBench201Space
 from tools.spaces.nasbench201_table import NASBench201Table
 
@@ -24,11 +25,39 @@ class Searcher(Protocol):
 
 
 @dataclass(frozen=True)
+class Searched:
+    """What one search tried, with the error on validation as the value; of agents also the ledger."""
+
+    history: Sequence[Tried[Cell]]
+    ledger: Ledger | None = None
+
+
+class Contends(Protocol):
+    """One line of the comparison."""
+
+    @property
+    def searches_per_seed(self) -> int:
+        """Searches for each seed that was asked for."""
+
+    @property
+    def kept(self) -> Mapping[str, Any] | None:
+        """All that decides a search beside its name, trials, seed and table, where it is kept when it ends."""
+
+    def search(self, table: NASBench201Table, trials: int, seed: int) -> Searched:
+        """A whole search."""
+
+
+@dataclass(frozen=True)
 class Contender:
-    """One line of the comparison: a new searcher for each search, and searches for each seed that was asked for."""
+    """A judge: a new searcher for each search."""
 
     make: Callable[[], Searcher]
     searches_per_seed: int = 1
+    kept: Mapping[str, Any] | None = None
+
+    def search(self, table: NASBench201Table, trials: int, seed: int) -> Searched:
+        """See `search` below."""
+        return Searched(tuple(search(self.make(), table, trials, seed)))
 
 
 @dataclass(frozen=True)
@@ -52,12 +81,17 @@ def search(searcher: Searcher, table: NASBench201Table, trials: int, seed: int) 
 async def _search(searcher: Searcher, table: NASBench201Table, trials: int, seed: int) -> list[Tried[Cell]]:
     space, history = NASBench201Space(), list[Tried[Cell]]()
     for turn in range(trials):
-        proposed = await searcher.ask(TableStanding(turn, space, tuple(history), seed * 100_003 + turn))
+        proposed = await searcher.ask(TableStanding(turn, space, tuple(history), turn_seed(seed, turn)))
         if proposed.draft is None or space.problems(proposed.draft, proposed.base):
             raise ValueError(f"turn {turn} of seed {seed}: an illegal cell was proposed: {proposed.draft}")
         cell = space.read(proposed.draft, proposed.base)
         history.append(Tried(turn, cell, 100.0 - table.validation(cell)))
     return history
+
+
+def turn_seed(seed: int, turn: int) -> int:
+    """The seed of one turn of a search, as in the product."""
+    return (seed * 100_003 + turn) % 2**31
 
 
 def accuracy_of_best(history: Sequence[Tried[Cell]], table: NASBench201Table) -> list[float]:

@@ -3,12 +3,20 @@
 import math
 import random
 from collections.abc import Iterable
+from typing import Protocol
 
 from graph.config import SearchConfig
-from memory.views import TrialView
+from memory.retrieval import Rankable
 
 
-def accepted(config: SearchConfig, child: TrialView, parent: TrialView, trials: Iterable[TrialView], seed: int) -> bool:
+class Staged(Rankable, Protocol):
+    """A trial of any space that knows the stage that it was proposed in."""
+
+    @property
+    def stage(self) -> str: ...
+
+
+def accepted(config: SearchConfig, child: Staged, parent: Staged, trials: Iterable[Staged], seed: int) -> bool:
     """Whether `child` takes the place of `parent`.
 
     Except by `always`, a child over a limit of the run is never accepted, and one within the limits replaces a parent

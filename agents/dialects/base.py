@@ -20,8 +20,8 @@ class Dialect(ABC, Generic[DesignT, DraftT, TrialT]):
     of the space before its name. Contract, tested for every dialect by `tests/agents/dialect_contract.py`:
 
     - All five can be rendered with the variables named here; the system text is the same for every turn.
-    - `draft(fields(design))` is the draft that says exactly `design`, and an answer with these fields and its reasons
-      fits the schemas `design` and `inspiration`.
+    - `draft(fields(design, base))` says `design` over `base`, and these fields with their reasons fit the schemas
+      `design` and `inspiration`, where their author may change so much at once.
     - The schema `strategies` has one field of that name, `design` has `strategies_applied`, `inspiration` `patterns`.
     """
 
@@ -55,9 +55,13 @@ class Dialect(ABC, Generic[DesignT, DraftT, TrialT]):
     def limits(self) -> dict[str, Any]:
         """Variables of `design`: what a design must keep."""
 
+    def reasons(self, parsed: dict[str, Any], written: tuple[str, ...]) -> tuple[str, ...]:
+        """Why an answer has its design, in its author's words: patterns, or which of the `written` strategies."""
+        return tuple(parsed.get("patterns") or parsed.get("strategies_applied") or written)
+
     @abstractmethod
-    def fields(self, design: DesignT) -> dict[str, Any]:
-        """The fields that name `design` in an answer, as plain JSON values."""
+    def fields(self, design: DesignT, base: DesignT) -> dict[str, Any]:
+        """The fields of an answer that makes `design` out of `base`, as plain JSON values."""
 
     @abstractmethod
     def draft(self, parsed: dict[str, Any]) -> DraftT:

@@ -5,6 +5,7 @@ SEKI searched this space itself (arXiv 2502.20422, section 5.1).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,26 +15,33 @@ from tools.costs import Excess
 from tools.spaces import Cell, CellDraft, NASBench201Space
 from tools.spaces.nasbench201 import EDGES, Operation
 
-Word = Literal["none", "skip", "conv1x1", "conv3x3", "pool3x3"]
-# Half as many tokens as the official names.
+Word = Literal["none", "skip", "conv1", "conv3", "pool"]
+# A third of the tokens of the official names.
 _WORDS: dict[Operation, Word] = {
     "none": "none",
     "skip_connect": "skip",
-    "nor_conv_1x1": "conv1x1",
-    "nor_conv_3x3": "conv3x3",
-    "avg_pool_3x3": "pool3x3",
+    "nor_conv_1x1": "conv1",
+    "nor_conv_3x3": "conv3",
+    "avg_pool_3x3": "pool",
 }
 _OPERATIONS = {word: operation for operation, word in _WORDS.items()}
 _MEANINGS: dict[Word, str] = {
     "none": "cuts the edge",
     "skip": "passes its input on",
-    "conv1x1": "learnt convolution, 1x1",
-    "conv3x3": "learnt convolution, 3x3",
-    "pool3x3": "average of 3x3 neighbours",
+    "conv1": "1x1 convolution",
+    "conv3": "3x3 convolution",
+    "pool": "3x3 average pooling",
 }
 
-_Sentence = Annotated[str, Field(min_length=8, max_length=80)]
-_Words = Annotated[list[Word], Field(min_length=len(EDGES), max_length=len(EDGES), description="one for each edge")]
+_Sentence = Annotated[str, Field(min_length=8, max_length=48)]
+_EDGES = tuple(f"{source}{target}" for target, source in EDGES)
+
+CHANGES = tuple(f"{edge} {word}" for edge in _EDGES for word in _MEANINGS)
+"""All that an answer can change: the nodes that an edge goes from and to, and its new operation."""
+MOST_CHANGES = 3
+
+_Change = Enum("_Change", {change: change for change in CHANGES}, type=str)  # type: ignore[misc]
+_Changes = Annotated[list[_Change], Field(min_length=1, max_length=MOST_CHANGES, description="edge and operation")]
 
 
 class _Answer(BaseModel):
@@ -43,23 +51,23 @@ class _Answer(BaseModel):
 class StrategiesAnswer(_Answer):
     """The first half of self-evolution."""
 
-    strategies: list[_Sentence] = Field(min_length=1, max_length=2, description="which operations to change, and why")
+    strategies: list[_Sentence] = Field(min_length=1, max_length=2, description="what to change, and why")
 
 
 class DesignAnswer(_Answer):
     """The second half of self-evolution."""
 
-    strategies_applied: list[_Sentence] = Field(
-        min_length=1, max_length=1, description="the strategy that this cell applies"
+    strategies_applied: list[Literal[1, 2]] = Field(
+        min_length=1, max_length=2, description="numbers of the strategies that these changes apply"
     )
-    operations: _Words
+    changes: _Changes
 
 
 class InspirationAnswer(_Answer):
     """The answer of knowledge distillation."""
 
     patterns: list[_Sentence] = Field(min_length=1, max_length=1, description="what the good cells share")
-    operations: _Words
+    changes: _Changes
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class NASBench201Dialect(Dialect[Cell, CellDraft, CellTrial]):
     def about_space(self) -> dict[str, Any]:
         return {
             "task": self._task,
-            "edges": [f"{source}->{target}" for target, source in EDGES],
+            "edges": _EDGES,
             "operations": [{"name": name, "meaning": meaning} for name, meaning in _MEANINGS.items()],
         }
 
@@ -117,14 +125,26 @@ class NASBench201Dialect(Dialect[Cell, CellDraft, CellTrial]):
     def limits(self) -> dict[str, Any]:
         return {}
 
-    def fields(self, design: Cell) -> dict[str, Any]:
-        return {"operations": [_WORDS[name] for name in design.operations]}
+    def reasons(self, parsed: dict[str, Any], written: tuple[str, ...]) -> tuple[str, ...]:
+        """Strategies are applied by their numbers."""
+        if "patterns" in parsed:
+            return tuple(parsed["patterns"])
+        numbers = sorted(set(parsed.get("strategies_applied", ())))
+        return tuple(written[number - 1] for number in numbers if number <= len(written)) or written
+
+    def fields(self, design: Cell, base: Cell) -> dict[str, Any]:
+        pairs = zip(_EDGES, design.operations, base.operations, strict=True)
+        return {"changes": [f"{edge} {_WORDS[new]}" for edge, new, old in pairs if new != old]}
 
     def draft(self, parsed: dict[str, Any]) -> CellDraft:
-        return CellDraft(operations=tuple(_OPERATIONS.get(name, name) for name in parsed["operations"]))
+        """Of two changes of one edge the later one counts."""
+        if "operations" in parsed:
+            return CellDraft.model_validate(parsed)
+        words = dict(change.split() for change in parsed["changes"])
+        return CellDraft(operations=tuple(_OPERATIONS[words[edge]] if edge in words else None for edge in _EDGES))
 
 
 def _row(trial: CellTrial) -> dict[str, Any]:
     """A trial as the templates show it."""
-    words = ", ".join(f'"{_WORDS[name]}"' for name in trial.architecture.operations)
-    return {"number": trial.number, "design": f"[{words}]", "accuracy": f"{trial.accuracy:.2f}"}
+    words = " ".join(_WORDS[name] for name in trial.architecture.operations)
+    return {"number": trial.number, "design": words, "accuracy": f"{trial.accuracy:.1f}"}

@@ -78,8 +78,8 @@ class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
             "limited": bool(limits_in_words(self._space.source, settings)),
         }
 
-    def fields(self, design: Architecture) -> dict[str, Any]:
-        return DesignDraft.of(design).model_dump(mode="json")
+    def fields(self, design: Architecture, base: Architecture) -> dict[str, Any]:
+        return self._space.draft(design).model_dump(mode="json")
 
     def draft(self, parsed: dict[str, Any]) -> DesignDraft:
         return draft_of(parsed)

@@ -23,6 +23,7 @@ from memory.retrieval import RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from prompts.library import PromptLibrary
 from tests.language_model_space import language_model
+from tools.architecture import Architecture
 from tools.measurement import Failure, Measurement
 from tools.settings import GoalSettings
 from tools.spaces import PrunedLMSpace
@@ -31,9 +32,8 @@ NEAR = RetrievedDesign("another/3", 'hidden 32 "quoted"', 3.5, "loss 3.5000, +0.
 LESSON = RetrievedLesson("another/3/0", "Keep early layers\nwide <|im_end|>.", 3.5, "loss 3.5000", 0.1)
 
 
-def trial(space: PrunedLMSpace, number: int, goal: GoalSettings) -> TrialView:
-    """The fourth one failed."""
-    design = space.sample(random.Random(number))
+def trial_of(number: int, design: Architecture, goal: GoalSettings) -> TrialView:
+    """A measured one: the higher its number, the better."""
     measurement = Measurement.of_loss(
         4.0 - number / 10,
         fidelity="short_training",
@@ -41,9 +41,6 @@ def trial(space: PrunedLMSpace, number: int, goal: GoalSettings) -> TrialView:
         latency_ms=12.0,
         accuracy=0.3 + number / 100 if goal.objective == "accuracy" else None,
     )
-    if number == 3:
-        failure = Failure(kind="out_of_memory", message="it was killed")
-        measurement = Measurement(fidelity="short_training", parameters=design.parameters, failure=failure)
     return TrialView(
         trial_id=number,
         run_id="run",
@@ -66,6 +63,16 @@ def trial(space: PrunedLMSpace, number: int, goal: GoalSettings) -> TrialView:
     )
 
 
+def trials_in(space: PrunedLMSpace, goal: GoalSettings) -> tuple[TrialView, ...]:
+    """Five, of which the fourth failed."""
+    designs = [space.sample(random.Random(number)) for number in range(5)]
+    trials = [trial_of(number, design, goal) for number, design in enumerate(designs)]
+    failure = Failure(kind="out_of_memory", message="it was killed")
+    failed = Measurement(fidelity="short_training", parameters=designs[3].parameters, failure=failure)
+    trials[3] = trials[3].model_copy(update={"measurement": failed})
+    return tuple(trials)
+
+
 def questions(space: PrunedLMSpace, goal: GoalSettings) -> list[Question]:
     """Of a turn of each agent, and of a repair of each."""
     asked: list[Question] = []
@@ -75,7 +82,7 @@ def questions(space: PrunedLMSpace, goal: GoalSettings) -> list[Question]:
         return Answer(raw=f"answer {len(asked)}", model="nobody")
 
     dialect, prompts = PrunedLMDialect(space, "the source"), PromptLibrary()
-    trials = tuple(trial(space, number, goal) for number in range(5))
+    trials = trials_in(space, goal)
     for agent in (Evolver(ask, prompts, dialect), Distiller(ask, prompts, dialect, 10, 3)):
         plain = Situation(7, space, trials, trials[1], 11, nearby=(NEAR,), lessons=(LESSON,))
         asyncio.run(agent.ask(plain))

@@ -70,11 +70,11 @@ class Cell(BaseModel):
 
 
 class CellDraft(BaseModel):
-    """A cell as an agent writes it: the names of six operations, in the order of `EDGES`."""
+    """A cell as an agent writes it: the names of six operations, in the order of `EDGES`; None: as in the base."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    operations: tuple[str, ...]
+    operations: tuple[str | None, ...]
 
 
 class NASBench201Space(SearchSpace[Cell, CellDraft]):
@@ -126,15 +126,17 @@ class NASBench201Space(SearchSpace[Cell, CellDraft]):
         return [
             f"edge {_edge(index)}: {name!r} is no operation: use one of {', '.join(OPERATIONS)}."
             for index, name in enumerate(draft.operations)
-            if name not in OPERATIONS
+            if name is not None and name not in OPERATIONS
         ]
 
     def read(self, draft: CellDraft, base: Cell) -> Cell:
-        return Cell.model_validate({"operations": draft.operations})
+        names = [_named(name, old) for name, old in zip(draft.operations, base.operations, strict=True)]
+        return _cell(tuple(cast(Operation, name) for name in names))
 
     def project(self, draft: CellDraft, base: Cell) -> tuple[Cell, list[str]]:
         """Names that are nearly right are corrected; where that fails or a name is missing, `base` keeps its own."""
-        names, notes = list(draft.operations[: len(EDGES)]), list[str]()
+        names = [_named(name, old) for name, old in zip(draft.operations, base.operations, strict=False)]
+        notes = list[str]()
         if len(draft.operations) > len(EDGES):
             notes.append(f"only the first {len(EDGES)} of {len(draft.operations)} operations were taken")
         for index, name in enumerate(names):
@@ -153,6 +155,10 @@ class NASBench201Space(SearchSpace[Cell, CellDraft]):
 def _edge(index: int) -> str:
     target, source = EDGES[index]
     return f"{target}<-{source}"
+
+
+def _named(name: str | None, old: Operation) -> str:
+    return old if name is None else name
 
 
 def _nearest(name: str) -> Operation | None:
