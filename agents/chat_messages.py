@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from agents.chat_answers import Answer, Reading, read_answer
+from agents.tool_use import ToolCall, ToolCalls, ToolResult
 from memory.values import storable
 
 if TYPE_CHECKING:
@@ -50,6 +51,64 @@ def answer_of_message(
         ),
         failed=failed,
     )
+
+
+def calls_of_message(
+    message: "BaseMessage", model: str, started: float, failed: Sequence[str] = (), left: int = 0
+) -> Answer:
+    """The calls of tools in a LangChain message as a `ToolCalls`; where it has none, its text as it is.
+
+    The ids are our own, since those of servers differ from one time to the next.
+
+    Args:
+        left: calls that are left in the turn: it falls from one message to the next, so that no id comes twice.
+        model, started, failed: as for `answer_of_message`.
+    """
+    asked = [(call["name"], json.dumps(call["args"])) for call in getattr(message, "tool_calls", [])]
+    asked += [(call["name"] or "", call["args"] or "") for call in getattr(message, "invalid_tool_calls", [])]
+    if not asked:
+        answer = answer_of_message(message, ToolCalls, model, started, failed)
+        return answer.model_copy(update={"parsed": None, "error": None, "faults": tuple(failed)})
+    # Nine letters and digits: some servers take no other ids.
+    calls = [
+        ToolCall(id=f"call{left:02}{place:03}", name=name, arguments=text) for place, (name, text) in enumerate(asked)
+    ]
+    text = storable(ToolCalls(calls=calls).model_dump_json())
+    answer = answer_of_message(message, ToolCalls, model, started, failed)
+    parsed = read_answer(text, ToolCalls).parsed
+    return answer.model_copy(update={"raw": text, "parsed": parsed, "error": None, "faults": tuple(failed)})
+
+
+def as_messages(messages: Sequence[tuple[str, str]]) -> "list[tuple[str, str] | BaseMessage]":
+    """A conversation as LangChain takes it: tool calls and their results become its own messages."""
+    from langchain_core.messages import AIMessage, ToolMessage
+    from langchain_core.messages.tool import invalid_tool_call, tool_call
+
+    found: list[tuple[str, str] | BaseMessage] = []
+    for role, text in messages:
+        if role == "calls":
+            calls, valid, invalid = ToolCalls.model_validate_json(text).calls, [], []
+            for call in calls:
+                arguments = _object(call.arguments)
+                if arguments is None:
+                    invalid.append(invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error=None))
+                else:
+                    valid.append(tool_call(name=call.name, args=arguments, id=call.id))
+            found.append(AIMessage("", tool_calls=valid, invalid_tool_calls=invalid))
+        elif role == "tool":
+            result = ToolResult.model_validate_json(text)
+            found.append(ToolMessage(result.content, tool_call_id=result.id))
+        else:
+            found.append((role, text))
+    return found
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def answer_of_completion(

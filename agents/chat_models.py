@@ -16,11 +16,18 @@ from pydantic import BaseModel
 from agents.attempts import counting_async_client, counting_client
 from agents.chat_answers import Answer
 from agents.chat_errors import ChatModelError, Endpoint, explain, in_one_line
-from agents.chat_messages import answer_of_completion, answer_of_message
+from agents.chat_messages import answer_of_completion, answer_of_message, as_messages, calls_of_message
 from agents.json_schema import strict_json_schema
 from agents.local_server import LocalServer
-from agents.openai_endpoint import check_endpoint, endpoint_from_environment, is_loopback, structured_model
+from agents.openai_endpoint import (
+    calling_model,
+    check_endpoint,
+    endpoint_from_environment,
+    is_loopback,
+    structured_model,
+)
 from agents.settings import LOCAL, ChatSettings
+from agents.tool_use import ToolCalls, ToolQuestion
 from tools.embedded import EMBEDDED_NAME, embedded_model_file
 
 if TYPE_CHECKING:
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
 Message = tuple[str, str]
-"""Role ("system", "user" or "assistant") and text."""
+"""Role ("system", "user" or "assistant"; see `agents.tool_use` for two more) and text."""
 Metadata = dict[str, Any] | None
 """What tracers are told of a call, such as the prompt's hash."""
 
@@ -78,7 +85,7 @@ class ChatModel:
             model = structured_model(self._seeded(seed), self.name, schema, url, key, http_client=client)
             started = time.monotonic()
             try:
-                message = model.invoke(list(messages), _config(metadata))
+                message = model.invoke(as_messages(messages), _config(metadata))
             except _errors_of_calls() as error:
                 return self._recovered(error, schema, started, failed)
             return answer_of_message(message, schema, self.name, started, failed)
@@ -92,17 +99,34 @@ class ChatModel:
         metadata: Metadata = None,
     ) -> Answer:
         """As `ask`, without blocking the event loop."""
+        return await self._aask(messages, schema, None, self._seeded(seed), metadata)
+
+    async def acall(self, question: ToolQuestion, *, seed: int | None = None, metadata: Metadata = None) -> Answer:
+        """Asks once for tool calls: a `ToolCalls` was answered where there are any, else text of no schema.
+
+        Otherwise as `aask`.
+        """
+        return await self._aask(question.messages, ToolCalls, question, self._seeded(seed), metadata)
+
+    async def _aask(
+        self,
+        messages: Sequence[Message],
+        schema: type[BaseModel],
+        tools: ToolQuestion | None,
+        settings: ChatSettings,
+        metadata: Metadata,
+    ) -> Answer:
         if not self._speaks_openai:
             # Their clients may be bound to the first event loop that used them; a thread is bound to none.
-            return await asyncio.to_thread(self._ask_provider, self._seeded(seed), messages, schema, metadata)
+            return await asyncio.to_thread(self._ask_provider, settings, messages, schema, metadata, tools)
         failed: list[str] = []
         try:
-            return await self._ask_endpoint(self._seeded(seed), messages, schema, metadata, failed)
+            return await self._ask_endpoint(settings, messages, schema, metadata, failed, tools)
         except ChatModelError:
             if self._server is None or self._server.running:
                 raise
             # It was killed in the middle, for want of memory perhaps: asking again starts it again.
-            return await self._ask_endpoint(self._seeded(seed), messages, schema, metadata, failed)
+            return await self._ask_endpoint(settings, messages, schema, metadata, failed, tools)
 
     async def _ask_endpoint(
         self,
@@ -111,17 +135,23 @@ class ChatModel:
         schema: type[BaseModel],
         metadata: Metadata,
         failed: list[str],
+        tools: ToolQuestion | None,
     ) -> Answer:
         url, key = await asyncio.to_thread(self._address)
         # A client of its own for each call: the one that langchain-openai keeps fails in the process's next loop.
         seconds = settings.timeout_seconds
         async with counting_async_client(failed, trust_env=not is_loopback(url), seconds=seconds) as client:
-            model = structured_model(settings, self.name, schema, url, key, http_async_client=client)
+            if tools is None:
+                model = structured_model(settings, self.name, schema, url, key, http_async_client=client)
+            else:
+                model = calling_model(settings, self.name, tools.tools, url, key, http_async_client=client)
             started = time.monotonic()
             try:
-                message = await model.ainvoke(list(messages), _config(metadata))
+                message = await model.ainvoke(as_messages(messages), _config(metadata))
             except _errors_of_calls() as error:
                 return self._recovered(error, schema, started, failed)
+            if tools is not None:
+                return calls_of_message(message, self.name, started, failed, tools.left)
             return answer_of_message(message, schema, self.name, started, failed)
 
     def check(self) -> None:
@@ -194,18 +224,26 @@ class ChatModel:
         return model.model_copy(update={"seed": settings.seed}) if "seed" in type(model).model_fields else model
 
     def _ask_provider(
-        self, settings: ChatSettings, messages: Sequence[Message], schema: type[BaseModel], metadata: Metadata
+        self,
+        settings: ChatSettings,
+        messages: Sequence[Message],
+        schema: type[BaseModel],
+        metadata: Metadata,
+        tools: ToolQuestion | None = None,
     ) -> Answer:
-        """By the provider's own way of structured output; in free text where it has none."""
-        model = self._provider_model(settings)
+        """By the provider's own way of structured output, or of tools; in free text where it has none."""
+        model, sent = self._provider_model(settings), as_messages(messages)
         started = time.monotonic()
         try:
             try:
+                if tools is not None:
+                    message = model.bind_tools(list(tools.tools)).invoke(sent, _config(metadata))
+                    return calls_of_message(message, self.name, started, left=tools.left)
                 # As a dictionary: for a pydantic class some clients raise instead of handing out a bad answer.
                 structured = model.with_structured_output(strict_json_schema(schema), include_raw=True)
             except NotImplementedError:
-                return answer_of_message(model.invoke(list(messages), _config(metadata)), schema, self.name, started)
-            result = structured.invoke(list(messages), _config(metadata))
+                return answer_of_message(model.invoke(sent, _config(metadata)), schema, self.name, started)
+            result = structured.invoke(sent, _config(metadata))
         except _errors_of_calls() as error:
             return self._recovered(error, schema, started)
         assert isinstance(result, dict)  # noqa: S101 - what include_raw promises

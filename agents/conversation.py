@@ -42,13 +42,10 @@ def proposed_from(
 ) -> Proposed[DesignT, DraftT]:
     """The proposal in the answer to a question for a design."""
     parsed = answer.parsed
-    if parsed is not None:
-        reasons = parsed.get("patterns") or parsed.get("strategies_applied") or rationale
-        rationale = tuple(reasons)
     return Proposed(
         draft=dialect.draft(parsed) if parsed is not None else None,
         base=base,
-        rationale=rationale,
+        rationale=dialect.reasons(parsed, rationale) if parsed is not None else rationale,
         based_on=based_on,
         raw=answer.raw,
         parsed=parsed,

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from tools.embedded import EMBEDDED_NAME
+
 OPENAI_REFUSES = frozenset({"minLength", "maxLength", "uniqueItems", "minProperties", "maxProperties"})
 """Keywords that OpenAI's strict mode answers with status 400 (its guide on structured outputs, "supported schemas")."""
 
@@ -16,14 +18,18 @@ class ModelTraits:
     refused_keywords: frozenset[str] = frozenset()
     """JSON schema keywords that must not be sent; answers are checked against them all the same."""
     takes_temperature: bool = True
+    calls_tools: bool = True
 
 
 _TABLE: tuple[tuple[str, ModelTraits], ...] = (
+    # The embedded model: too small to know when a tool helps, and its chat template has none.
+    (re.escape(EMBEDDED_NAME) + "$", ModelTraits(calls_tools=False)),
+    (r"chatgpt-|gpt-5.*chat", ModelTraits(refused_keywords=OPENAI_REFUSES, calls_tools=False)),
     # Before structured outputs (August 2024): tool calling only.
     (r"gpt-3\.5|gpt-4(-\d{4}|-turbo|-32k|-vision|$)", ModelTraits("function_calling", OPENAI_REFUSES)),
     # Reasoning models fix the temperature themselves.
     (r"o\d|gpt-5(?!.*chat)", ModelTraits(refused_keywords=OPENAI_REFUSES, takes_temperature=False)),
-    (r"gpt-(?!oss)|chatgpt-|ft:gpt-", ModelTraits(refused_keywords=OPENAI_REFUSES)),
+    (r"gpt-(?!oss)|ft:gpt-", ModelTraits(refused_keywords=OPENAI_REFUSES)),
     # llama.cpp, vLLM and their like compile the whole schema into a grammar.
     (r"", ModelTraits()),
 )

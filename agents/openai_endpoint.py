@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from agents.settings import ChatSettings
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable
+    from langchain_core.tools import BaseTool
+    from langchain_openai import ChatOpenAI
 
 _OPENAI_URL = "https://api.openai.com/v1"
 _CHECK_SECONDS = 15.0
@@ -56,14 +59,31 @@ def structured_model(
     Args:
         clients: `http_client` or `http_async_client`, which the caller closes.
     """
+    traits, model = model_traits(name), _chat_model(settings, name, url, key, **clients)
+    # Not by with_structured_output: its parser is ours to replace all the same (openai's loses bad answers for a
+    # pydantic class, LangChain's for a dictionary takes quadratic time: two minutes for 20,000 words of prose).
+    answer = strict_json_schema(schema, traits.refused_keywords)
+    if traits.method == "function_calling":
+        return model.bind_tools([answer], tool_choice=answer["title"], strict=True, parallel_tool_calls=False)
+    named = {"name": answer.pop("title"), "description": answer.pop("description"), "schema": answer, "strict": True}
+    return model.bind(response_format={"type": "json_schema", "json_schema": named})
+
+
+def calling_model(
+    settings: ChatSettings, name: str, tools: "Sequence[BaseTool]", url: str, key: str, **clients: Any
+) -> "Runnable[Any, BaseMessage]":
+    """LangChain's ChatOpenAI with tools that it may call. Arguments as for `structured_model`."""
+    return _chat_model(settings, name, url, key, **clients).bind_tools(list(tools))
+
+
+def _chat_model(settings: ChatSettings, name: str, url: str, key: str, **clients: Any) -> "ChatOpenAI":
     from langchain_openai import ChatOpenAI
 
-    traits = model_traits(name)
-    model = ChatOpenAI(
+    return ChatOpenAI(
         model=name,
         base_url=url,
         api_key=SecretStr(key),
-        temperature=settings.temperature if traits.takes_temperature else None,
+        temperature=settings.temperature if model_traits(name).takes_temperature else None,
         max_completion_tokens=settings.max_tokens,
         timeout=settings.timeout_seconds,
         max_retries=settings.max_retries,
@@ -73,13 +93,6 @@ def structured_model(
         use_responses_api=False,
         **clients,
     )
-    # Not by with_structured_output: its parser is ours to replace all the same (openai's loses bad answers for a
-    # pydantic class, LangChain's for a dictionary takes quadratic time: two minutes for 20,000 words of prose).
-    answer = strict_json_schema(schema, traits.refused_keywords)
-    if traits.method == "function_calling":
-        return model.bind_tools([answer], tool_choice=answer["title"], strict=True, parallel_tool_calls=False)
-    named = {"name": answer.pop("title"), "description": answer.pop("description"), "schema": answer, "strict": True}
-    return model.bind(response_format={"type": "json_schema", "json_schema": named})
 
 
 def check_endpoint(endpoint: Endpoint) -> None:

@@ -13,6 +13,7 @@ from agents.outlook import look_ahead
 from agents.proposers import Proposer, Rejection, Situation
 from agents.surrogate import Surrogate
 from agents.token_bounds import most_input_tokens
+from agents.tool_use import LONGEST_RESULT
 from graph.config import SearchConfig
 from graph.screening import expectation_in_words
 from memory.retrieval import RetrievedDesign, RetrievedLesson
@@ -24,6 +25,8 @@ from tools.spaces import PrunedLMSpace
 
 # Prompts with many figures, read by common tokenizers: 2.6 to 3.4 bytes a token.
 _BYTES_PER_TOKEN = 3
+# What endpoints are told of the tools, with room to spare.
+_TOOLS_BYTES = 6000
 _SENTENCE = (
     "Keep more FFN channels in layers 0-4, because they are the most sensitive of all, and cut attention in later ones."
 )
@@ -80,11 +83,15 @@ def _cost(config: SearchConfig, agent: str, plain: list[Question], repair: Quest
         most_input_tokens(question.messages, question.schema) + index * longest for index, question in enumerate(plain)
     ]
     bytes_read = [_bytes(question) for question in plain]
-    more = _bytes(repair) - bytes_read[-1] + longest
+    more, calls = _bytes(repair) - bytes_read[-1] + longest, config.calls_of(agent)
+    # A call of a tool at a time; each answer so far, and what came of it, stands in the next question.
+    steps = [bounds[-1] + _TOOLS_BYTES + step * (longest + LONGEST_RESULT) for step in range(calls)]
+    bounds[-1:] = [*steps, bounds[-1] + calls * (longest + LONGEST_RESULT)]
     bounds += [bounds[-1] + (count + 1) * more for count in range(repairs)]
     half = longest // 2
+    bytes_read += [bytes_read[-1] + _TOOLS_BYTES + step * LONGEST_RESULT // 2 for step in range(calls)]
     likely = sum(read // _BYTES_PER_TOKEN + index * half for index, read in enumerate(bytes_read))
-    return TurnCost(agent, likely, len(plain) * half, sum(bounds), len(bounds) * longest, len(bounds))
+    return TurnCost(agent, likely, (len(plain) + calls) * half, sum(bounds), len(bounds) * longest, len(bounds))
 
 
 def _bytes(question: Question) -> int:

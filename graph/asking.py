@@ -2,20 +2,47 @@
 
 import asyncio
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from agents.chat_answers import Answer, read_answer
 from agents.conversation import Question
 from agents.settings import ChatSettings
 from agents.token_bounds import most_input_tokens
+from agents.tool_use import Messages, ToolCalls, ToolQuestion, ask_with_tools, described_bytes, faults_of
 from graph.budget import CUT_OFF
 from memory.tables import Call
 
 if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
     from graph.context import SearchContext
 
 
-async def ask(context: "SearchContext", question: Question, candidate: int = 0) -> Answer:
+async def ask(
+    context: "SearchContext", question: Question, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()
+) -> Answer:
+    """As `_ask`; before a question for a design is answered, `tools` may be called, `tool_calls` times at most."""
+    asks = partial(_ask, context, candidate=candidate)
+    if not tools or question.schema is context.dialect.strategies:
+        return await asks(question)
+    recorded = partial(_results, context, question.turn, candidate)
+    return await ask_with_tools(asks, context.prompts, question, tools, context.config.tool_calls, recorded)
+
+
+def _results(context: "SearchContext", turn: int, candidate: int, messages: Messages) -> list[str]:
+    """The results of tools that the recorded calls of this design have after `messages`."""
+    begun = [{"role": role, "content": text} for role, text in messages]
+    for call in context.records.calls(context.run_id):
+        if (call.turn, call.candidate) == (turn, candidate) and call.messages[: len(begun)] == begun:
+            rest = call.messages[len(begun) :]
+            found = [part["content"] for part in takewhile(lambda part: part["role"] == "tool", rest)]
+            if found:
+                return found
+    return []
+
+
+async def _ask(context: "SearchContext", question: Question, candidate: int) -> Answer:
     """Ask the chat model, or the cassette, and record the call.
 
     What was asked before for this design of this turn is answered from the records. Raises BudgetReachedError where the
@@ -32,6 +59,7 @@ async def ask(context: "SearchContext", question: Question, candidate: int = 0) 
     settings = settings.model_copy(update={"seed": context.turn_seed(question.turn, candidate)})
     spending, longest = context.spending, settings.max_tokens
     most = most_input_tokens(question.messages, question.schema, _counted(context, calls, settings.chat_model))
+    most += described_bytes(question.tools) if isinstance(question, ToolQuestion) else 0
     seconds = spending.allow_call(question.agent, most, longest)
     context.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
     answer, temperature = await _answer(context, question, candidate, settings, seconds)
@@ -88,7 +116,12 @@ async def _ask_model(context: "SearchContext", question: Question, candidate: in
         raise ValueError("this search was opened without a chat model")
     metadata = {"run": context.run_id, "turn": question.turn, "prompt_hash": question.prompt.hash}
     model, seed = context.chat.model(question.agent), context.turn_seed(question.turn, candidate)
-    return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+    if not isinstance(question, ToolQuestion):
+        return await model.aask(question.messages, question.schema, seed=seed, metadata=metadata)
+    answer = await model.acall(question, seed=seed, metadata=metadata)
+    calls = [] if answer.parsed is None else ToolCalls.model_validate(answer.parsed).calls
+    faults = faults_of(calls, question.tools, question.left)
+    return answer.model_copy(update={"faults": (*answer.faults, *faults)})
 
 
 def _counted(context: "SearchContext", calls: list[Call], chat_model: str) -> list[tuple[list[tuple[str, str]], int]]:

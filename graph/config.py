@@ -14,9 +14,11 @@ from platformdirs import user_cache_path, user_data_path
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from agents.settings import AgentsSettings, ChatSettings
+from agents.model_traits import model_traits
+from agents.settings import LOCAL, AgentsSettings, ChatSettings
 from graph.budget import BudgetCaps
 from graph.sizes import Size
+from tools.embedded import EMBEDDED_NAME
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
 # These change where things are kept, how they are computed or when the search stops, not what its trials are.
@@ -103,6 +105,13 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         description="whether the agents are shown the surrogate's picture of the search: where it expects good "
         "designs, how sure it is, and what it would try next",
     )
+    tool_calls: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="calls of tools that an agent may make for each design: costs, forecast, tried designs, "
+        "sensitivity, or a trial of its own; only where its chat model can call tools, which the embedded one cannot",
+    )
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
     budget: BudgetCaps = BudgetCaps()
@@ -183,7 +192,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     @property
     def uses_surrogate(self) -> bool:
         """Whether what the surrogate expects decides anything, and is not only recorded."""
-        return self.proposals_per_turn > 1 or self.show_picture
+        return self.proposals_per_turn > 1 or self.show_picture or self.tool_calls > 0
 
     def is_agents_turn(self, turn: int) -> bool:
         """Whether `turn`, of those after trial 0, which is turn 0, is the agents' by `llm_share`."""
@@ -195,6 +204,12 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     def searcher_seed(self) -> int:
         """The seed of whoever proposes designs."""
         return self.seed if self.search_seed is None else self.search_seed
+
+    def calls_of(self, agent: str) -> int:
+        """How many calls of tools an agent may make for each design; none where its chat model can make none."""
+        chat_model = self.chat_settings()[agent].chat_model
+        name = EMBEDDED_NAME if chat_model == LOCAL else chat_model.partition(":")[2]
+        return self.tool_calls if model_traits(name).calls_tools else 0
 
     def chat_settings(self) -> dict[str, ChatSettings]:
         """The settings of each agent's chat model: the common ones with its own over them."""

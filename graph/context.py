@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 from agents.cassette import Cassette
 from agents.chat_team import ChatTeam
@@ -30,6 +31,9 @@ from tools.pruning.saliency import Saliency
 from tools.requests import AccuracyRequest, Survey, TrialRequest
 from tools.spaces import PrunedLMSpace
 from tools.workers import Workers
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
 
 SALIENCY_FILE = "saliency.safetensors"
 # 2**31 over the golden ratio, odd: its multiples come near each other late, so that no two seeds of a run are equal.
@@ -98,23 +102,26 @@ class SearchContext(RunContext):
     chat: ChatTeam | None
     spending: Spending
     cassette: Cassette | None = None
-    proposers: dict[tuple[Stage, int], Proposer] = field(default_factory=dict)
     outlooks: dict[int, Outlook | None] = field(default_factory=dict)
 
-    def proposer(self, stage: Stage, candidate: int = 0) -> Proposer:
-        """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own."""
+    def proposer(self, stage: Stage, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()) -> Proposer:
+        """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own.
+
+        An agent may call `tools` before it answers with a design.
+        """
         if stage == "greedy":
             return GreedyProposer()
         if stage == "judge":
             return JUDGES[self.config.judge]()
-        if (stage, candidate) not in self.proposers:
-            config, dialect = self.config, PrunedLMDialect(self.space, self.config.source)
-            asks, sizes = partial(ask, self, candidate=candidate), (config.top_k, config.sample_size)
-            evolver = Evolver(asks, self.prompts, dialect)
-            distiller = Distiller(asks, self.prompts, dialect, *sizes)
-            self.proposers[("self_evolution", candidate)] = evolver
-            self.proposers[("knowledge_distillation", candidate)] = distiller
-        return self.proposers[(stage, candidate)]
+        asks = partial(ask, self, candidate=candidate, tools=tools)
+        if stage == "self_evolution":
+            return Evolver(asks, self.prompts, self.dialect)
+        return Distiller(asks, self.prompts, self.dialect, self.config.top_k, self.config.sample_size)
+
+    @cached_property
+    def dialect(self) -> PrunedLMDialect:
+        """The words in which the agents speak of the space."""
+        return PrunedLMDialect(self.space, self.config.source)
 
     def stage_of(self, stage: Stage, turn: int) -> Stage:
         """Who has this turn while `stage` lasts: of the agents' turns the judge has those that are not their share."""

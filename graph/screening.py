@@ -9,16 +9,29 @@ from agents.surrogate import Expectation, Surrogate
 from graph.context import SearchContext
 from memory.ledger import DUPLICATE, SCREENED
 from memory.tables import Proposal
+from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft
 
 IN_USE = ("valid", "repaired", "projected")
 """Outcomes of legal designs that may become trials."""
+TOOL = "tool"
+"""The stage of what an agent had trained by a tool, which is no answer of its turn."""
 
 
-def surrogate_of(context: SearchContext) -> Surrogate[Architecture, DesignDraft]:
-    """What was measured so far teaches it: in this run, and before it in others that measure alike."""
-    own = [trial for trial in context.finished_trials() if trial.score is not None]
+def trials_before(context: SearchContext, turn: int) -> list[TrialView]:
+    """The trials without those that tools made in this turn, so that all its designs are asked for alike."""
+    proposals = context.records.proposals(context.run_id)
+    made = {one.id for one in proposals if (one.stage, one.turn) == (TOOL, turn)}
+    return [trial for trial in context.records.trials(context.run_id) if trial.proposal_id not in made]
+
+
+def surrogate_of(
+    context: SearchContext, trials: Sequence[TrialView] | None = None
+) -> Surrogate[Architecture, DesignDraft]:
+    """What was measured so far teaches it: in this run (or `trials` of it), and before it in others measured alike."""
+    finished = context.finished_trials() if trials is None else trials
+    own = [trial for trial in finished if trial.score is not None]
     keys = {trial.evaluation_key for trial in own}
     records = [(trial.architecture, trial.score) for trial in own if trial.score is not None]
     records += [(one.architecture, one.score) for one in context.earlier if one.key not in keys]
@@ -40,7 +53,8 @@ def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | Non
     None where all were tried meanwhile by another turn, or none is legal.
     """
     records = context.records
-    legal = [one for one in records.proposals(context.run_id) if one.turn == turn and one.outcome in IN_USE]
+    answers = [one for one in records.proposals(context.run_id) if one.turn == turn and one.stage != TOOL]
+    legal = [one for one in answers if one.outcome in IN_USE]
     trials = records.trials(context.run_id)
     paid = next((one for one in legal if one.id in {trial.proposal_id for trial in trials}), None)
     if paid is None:
@@ -62,7 +76,9 @@ def outlook_of(context: SearchContext, situation: Situation) -> Outlook | None:
     turn, objective = situation.turn, context.config.objective
     if turn not in context.outlooks:
         words = partial(expectation_in_words, objective=objective)
-        context.outlooks[turn] = look_ahead(situation, surrogate_of(context), words, context.turn_seed(turn))
+        context.outlooks[turn] = look_ahead(
+            situation, surrogate_of(context, situation.trials), words, context.turn_seed(turn)
+        )
     return context.outlooks[turn]
 
 

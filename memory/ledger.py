@@ -1,5 +1,6 @@
 """The ledger of a search: what became of the answers of its language models, and what went wrong on the way."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 
@@ -11,6 +12,10 @@ DUPLICATE = "it is the same design as trial"
 """How the checker's words for a design that was tried before begin."""
 SCREENED = "screened"
 """The outcome of a legal design that was not paid for, since more was expected of another one of its turn."""
+
+
+TOOL_CALLS = "ToolCalls"
+"""The schema of answers that call tools."""
 
 
 class Ledger(BaseModel):
@@ -38,6 +43,8 @@ class Ledger(BaseModel):
     judged: int = 0
     """Turns that a judge took over."""
     calls: int = 0
+    tool_calls: int = 0
+    """Calls of tools that the agents asked for, also those that could not be made."""
     faults: dict[str, int] = {}
     """What went wrong in calls, by kind: attempts that failed (`HTTP 429`, `timeout`) and answers (`empty`)."""
 
@@ -67,6 +74,7 @@ def ledger_of(proposals: Iterable[Proposal], calls: Iterable[Call]) -> Ledger:
         screened=sum(proposal.outcome == SCREENED for proposal in proposals),
         judged=len({proposal.turn for proposal in proposals if proposal.stage == "judge"}),
         calls=len(calls),
+        tool_calls=sum(map(_tool_calls, calls)),
         faults=dict(Counter(fault for call in calls for fault in call.faults).most_common()),
     )
 
@@ -79,3 +87,15 @@ def _ends(answers: Iterable[Proposal]) -> dict[int, str]:
         if ends.get(turn) in (None, "rejected", SCREENED):
             ends[turn] = outcome
     return ends
+
+
+def _tool_calls(call: Call) -> int:
+    """How many calls of tools an answer holds; where a model may call some, it may also answer in text."""
+    if call.schema_name != TOOL_CALLS:
+        return 0
+    try:
+        value = json.loads(call.answer)
+    except ValueError:
+        return 0
+    calls = value.get("calls") if isinstance(value, dict) else None
+    return len(calls) if isinstance(calls, list) else 0

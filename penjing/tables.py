@@ -112,6 +112,8 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
     if ledger["faults"]:
         faults = ", ".join(f"{count} {kind}" for kind, count in ledger["faults"].items())
         lines.append(f"faults in {ledger['calls']} calls of the chat model: {faults}")
+    if ledger["tool_calls"]:
+        lines.append(f"calls of tools by the agents: {ledger['tool_calls']}")
     if ledger["judged"]:
         lines.append(f"turns that a judge took over: {ledger['judged']}")
     return [*lines, *screened]

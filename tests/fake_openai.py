@@ -9,7 +9,8 @@
     server.set_environment(monkeypatch)   points OPENAI_BASE_URL and OPENAI_API_KEY here
 
 An item of a script is a dictionary (answered as JSON), a text (answered as it stands), a `Reply` (text with finish
-reason, token counts, delay) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Garbage`, `EMPTY`, `PROSE`, `TRUNCATED`.
+reason, token counts, delay), `Calls` (of tools) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Garbage`, `EMPTY`,
+`PROSE`, `TRUNCATED`.
 """
 
 import json
@@ -37,6 +38,18 @@ class Reply:
     output_tokens: int | None = None
     refusal: str | None = None
     delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls of tools: pairs of name and arguments, which are JSON text that need not be right."""
+
+    calls: tuple[tuple[str, str], ...]
+
+    @property
+    def text(self) -> str:
+        """What is recorded as answered."""
+        return repr(self.calls)
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,7 @@ class Garbage:
 
 
 Fault = Status | Hang | Cut | Trickle | Garbage
-Item = dict[str, Any] | str | Reply | Fault
+Item = dict[str, Any] | str | Reply | Calls | Fault
 Script = Iterable[Item] | Callable[[dict[str, Any]], Item | None]
 
 EMPTY = ""
@@ -192,7 +205,7 @@ class FakeOpenAI:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, headers: dict[str, str], body: dict[str, Any]) -> Reply | Fault:
+    def answer(self, headers: dict[str, str], body: dict[str, Any]) -> Reply | Calls | Fault:
         """The next item of the script for a request, which is recorded."""
         with self._lock:
             item = self._script(body) if callable(self._script) else next(self._script, None)
@@ -202,12 +215,12 @@ class FakeOpenAI:
                 item = json.dumps(item)
             if isinstance(item, str):
                 item = Reply(item)
-            self.requests.append(Request(headers, body, item.text if isinstance(item, Reply) else repr(item)))
+            self.requests.append(Request(headers, body, item.text if isinstance(item, Reply | Calls) else repr(item)))
             return item
 
     def _sampled(self, body: dict[str, Any]) -> str:
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
-        if schema is None and body.get("tools"):
+        if schema is None and body.get("tools") and _must_call(body):
             schema = body["tools"][0]["function"]["parameters"]
         return "A sampled answer." if schema is None else json.dumps(sample(schema, self._random))
 
@@ -253,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(answer, Garbage):
             self._head(200, answer.content_type, len(answer.body.encode()))
             self.wfile.write(answer.body.encode())
+        elif isinstance(answer, Calls):
+            self._send(200, _called(answer, body))
         else:
             time.sleep(answer.delay_seconds)
             self._send(200, _completion(answer, body))
@@ -289,14 +304,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
+def _must_call(body: dict[str, Any]) -> bool:
+    return isinstance(body.get("tool_choice"), dict) or body.get("tool_choice") == "required"
+
+
+def _called(answer: Calls, body: dict[str, Any]) -> dict[str, Any]:
+    completion = _completion(Reply("", finish_reason="tool_calls"), body)
+    calls = [
+        {"id": f"server-{time.monotonic_ns()}-{place}", "type": "function", "function": {"name": n, "arguments": text}}
+        for place, (n, text) in enumerate(answer.calls)
+    ]
+    completion["choices"][0]["message"] |= {"content": None, "tool_calls": calls}
+    return completion
+
+
 def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
     asked = sum(len(str(message.get("content") or "")) for message in body["messages"]) // 4 + 1
     given = len(reply.text) // 4 + 1
     prompt_tokens = asked if reply.input_tokens is None else reply.input_tokens
     completion_tokens = given if reply.output_tokens is None else reply.output_tokens
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
-    forced = isinstance(body.get("tool_choice"), dict) or body.get("tool_choice") == "required"
-    if body.get("tools") and forced and reply.text.startswith("{"):
+    if body.get("tools") and _must_call(body) and reply.text.startswith("{"):
         function = {"name": body["tools"][0]["function"]["name"], "arguments": reply.text}
         message |= {"content": None, "tool_calls": [{"id": "call_0", "type": "function", "function": function}]}
     return {

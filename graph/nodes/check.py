@@ -60,7 +60,7 @@ def _decide(
         if last_chance:
             records.update_proposal(proposal.id, outcome="rejected")
         return False
-    finding = _examiner(context).examine(
+    finding = examiner_of(context).examine(
         draft_of(proposal.parsed),
         _base(context, proposal),
         proposal.attempt,
@@ -85,7 +85,7 @@ def _decide(
     return True
 
 
-def _examiner(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
+def examiner_of(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
     """The rule of this run, which knows what was tried so far."""
     seen = {trial.architecture.hash: trial for trial in context.records.trials(context.run_id)}
 

@@ -20,15 +20,19 @@ async def evaluate(state: EvaluationTask, runtime: Runtime[SearchContext]) -> Se
 
     Where the budget has no room for it, the trial stays without one, and `decide` says what comes of that.
     """
-    context, number = runtime.context, state["trial"]
+    trial = await evaluate_trial(runtime.context, state["trial"])
+    return {"evaluated": [] if trial.measurement is None else [trial.number]}
+
+
+async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
+    """The trial with its measurement, or, where the budget has no room for that, without one."""
     trial = context.records.trial(context.run_id, number)
     if trial.measurement is None:
         await _measure(context, trial)
         trial = context.records.trial(context.run_id, number)
-    if trial.measurement is None:
-        return {"evaluated": []}
-    _tell(context, trial)
-    return {"evaluated": [number]}
+    if trial.measurement is not None:
+        _tell(context, trial)
+    return trial
 
 
 async def _measure(context: SearchContext, trial: TrialView) -> None:

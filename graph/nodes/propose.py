@@ -8,10 +8,11 @@ from langgraph.runtime import Runtime
 
 from agents.cassette import Recalled
 from agents.proposers import Proposed, Rejection, Situation
+from graph.agent_tools import agent_tools
 from graph.budget import CUT_OFF, BudgetReachedError
 from graph.context import SearchContext
 from graph.events import StageEvent
-from graph.screening import outlook_of
+from graph.screening import TOOL, outlook_of, trials_before
 from graph.state import SearchState, Stage
 from memory.retrieval import RetrievedDesign, RetrievedLesson, nearest_designs, related_lessons
 from memory.tables import Proposal
@@ -72,7 +73,8 @@ async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: i
     situation = _situation(context, state, turn, candidate, None)
     if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
         situation = replace(situation, outlook=outlook_of(context, situation))
-    proposed = await context.proposer(stage, candidate).ask(situation)
+    tools = agent_tools(context, stage, situation, candidate)
+    proposed = await context.proposer(stage, candidate, tools).ask(situation)
     return _record(context, stage, turn, 0, candidate, proposed)
 
 
@@ -100,7 +102,8 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
 
 def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
     for proposal in context.records.proposals(context.run_id):
-        if (proposal.turn, proposal.attempt, proposal.candidate) == (turn, attempt, candidate):
+        place = (proposal.turn, proposal.attempt, proposal.candidate)
+        if proposal.stage != TOOL and place == (turn, attempt, candidate):
             return proposal.id
     return None
 
@@ -108,7 +111,7 @@ def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -
 def _situation(
     context: SearchContext, state: SearchState, turn: int, candidate: int, rejection: Rejection | None
 ) -> Situation:
-    trials = {trial.number: trial for trial in context.records.trials(context.run_id)}
+    trials = {trial.number: trial for trial in trials_before(context, turn)}
     number = state.get("parent")
     parent = None if number is None else trials[number]
     nearby: tuple[RetrievedDesign, ...] = ()

@@ -1,6 +1,7 @@
 """What agents are shown of a classical searcher's picture, in every space, and in their prompts."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from agents.evolver import Evolver
 from agents.outlook import Outlook, Suggestion, look_ahead
 from agents.proposers import Situation, Tried
 from agents.surrogate import Expectation, Surrogate
+from memory.records import Records
+from memory.tables import Run
 from prompts.library import PromptLibrary
 from tests.agents.proposer_contract import MAKERS, PlainStanding, past
-from tests.agents.test_prompt_texts import trial
 from tests.language_model_space import language_model
-from tools.settings import GoalSettings
+from tests.memory.conftest import finish
 from tools.spaces import SearchSpace
 
 
@@ -70,7 +72,10 @@ def test_it_stands_in_the_prompts_of_both_agents_where_there_is_one() -> None:
         return Answer(raw="none", model="nobody")
 
     outlook = Outlook(5, ("hidden: 48-56", "layer 0: kv_heads 2"), "expected loss 3.1 +- 0.2", (Suggestion("S", "E"),))
-    trials = tuple(trial(space, number, GoalSettings()) for number in range(3))
+    rng = random.Random(1)
+    with Records.open("sqlite://") as records:
+        records.create_run(Run(id="run"))
+        trials = tuple(finish(records, "run", number, space.sample(rng), 4.0 - number) for number in range(3))
     dialect = PrunedLMDialect(space, "the source")
     for shown in (outlook, None):
         for agent in (Evolver(ask, PromptLibrary(), dialect), Distiller(ask, PromptLibrary(), dialect, 10, 3)):

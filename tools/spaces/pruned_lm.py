@@ -149,6 +149,11 @@ class PrunedLMSpace(SearchSpace[Architecture, DesignDraft]):
             found.append(f"hidden_size {draft.hidden_size} is not allowed: use one of {self.hidden_sizes}.")
         return found or self._design_problems(self._apply(draft, base))
 
+    def stated(self, draft: DesignDraft, base: Architecture) -> Architecture | None:
+        """The design that a draft says, whatever its size; None where a layer or a width of it is none."""
+        possible = not self._span_problems(draft) and draft.hidden_size in self.hidden_sizes
+        return self._apply(draft, base) if possible else None
+
     def read(self, draft: DesignDraft, base: Architecture) -> Architecture:
         """The design that a draft without problems says."""
         return self._apply(draft, base)
