@@ -45,7 +45,9 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         description="smallest allowed design; default 97 % of max_parameters; with max_file_mb or max_memory_mb "
         "90 % of the saliency-greedy design, half where file_format is quantised; with max_latency_ms half of either",
     )
-    trials: int = Field(24, ge=1, description="designs to grow and measure; the first is the saliency-greedy one")
+    trials: int = Field(
+        51, ge=1, description="designs to grow and measure: the saliency-greedy one, and n turns of the agents (n = 50)"
+    )
     self_evolution: int | None = Field(
         None, ge=0, description="turns of self-evolution (lambda); default 60 %; the rest is knowledge distillation"
     )
