@@ -24,7 +24,7 @@ from memory.ledger import Ledger, ledger_of
 from memory.records import Records
 from memory.views import TrialView
 from tools.requests import Progress, Survey
-from tools.settings import Recipe
+from tools.settings import Recipe, WidthSettings
 from tools.sources import resolve_source
 from tools.trial import MODEL_FOLDER
 
@@ -58,7 +58,13 @@ class Searches:
     """The agents and all judges on the source of `job`, at `share` of its parameters."""
 
     def __init__(
-        self, job: Job, plan: Plan, share: float, chat_model: str, judges: Sequence[str] = tuple(JUDGES)
+        self,
+        job: Job,
+        plan: Plan,
+        share: float,
+        chat_model: str,
+        judges: Sequence[str] = tuple(JUDGES),
+        space: WidthSettings | None = None,
     ) -> None:
         self.job, self.plan = job, plan
         self.source = resolve_source(job.source, cache=job.cache / "sources")
@@ -82,6 +88,7 @@ class Searches:
                 micro_batch_size=scale.micro_batch,
                 precision="float32",
             ),
+            space=space or WidthSettings(),
             # Half a gigabyte each: of every search the best one, to be measured on the held-out part.
             keep_models=1,
             # A process for each evaluation would take seconds to start.

@@ -1,14 +1,26 @@
-"""The verdict of the benchmark of all searchers on the real model, from given figures."""
+"""The benchmark of all searchers on the real model: its verdict from given figures, and a whole one on a tiny model."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmarks import search_pruned_lm
-from benchmarks.pruned_lm_searches import Searched, added
-from benchmarks.search_pruned_lm import draw, holds, plan_of, report, table
+from benchmarks.growing import Job, Scale
+from benchmarks.pruned_lm_searches import HELD_OUT_FILE, Searched, Searches, added
+from benchmarks.search_pruned_lm import GREEDY, draw, holds, measure, plan_of, report, table
 from graph.judgement import AGENTS, Judgement, Outcome
 from memory.ledger import Ledger
+from memory.records import Records
+from tests.fake_openai import FakeOpenAI
+from tools.settings import WidthSettings
+
+ROOT = Path(__file__).parents[2]
+SCALE = Scale(tokens=64, batch=1, micro_batch=1, block=32, validation_tokens=64)
+PLAN = plan_of(SCALE, trials=3, seeds=2, held_out_tokens=128)
 
 
 def searched(agents: float, random: float, evolution: float = 9.0) -> Searched:
@@ -64,3 +76,43 @@ def test_an_evaluation_has_the_tokens_of_its_scale() -> None:
 def test_ledgers_add_up() -> None:
     both = added([Ledger(raw=2, faults={"empty": 1}), Ledger(raw=3, parsed=1, faults={"empty": 2, "timeout": 1})])
     assert (both.raw, both.parsed, both.faults) == (5, 1, {"empty": 3, "timeout": 1})
+
+
+def test_it_tells_its_options() -> None:
+    command = [sys.executable, "-m", "benchmarks.search_pruned_lm", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--quick" in done.stdout and "python -m benchmarks.search_pruned_lm" in done.stdout
+
+
+def test_all_sides_draw_from_one_table_and_nothing_is_measured_twice(
+    job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    job = job_for("search_pruned_lm", SCALE)
+    width = WidthSettings(ffn_multiple=8, hidden_multiple=8)
+    with FakeOpenAI(seed=3, models=("fake",)) as server:
+        server.set_environment(monkeypatch)
+        searches = Searches(job, PLAN, 0.8, "openai:fake", ("random", "local"), width)
+        figures, searched = measure(searches)
+        asked = len(server.requests)
+        again, _ = measure(Searches(job, PLAN, 0.8, "openai:fake", ("random", "local"), width))
+        assert len(server.requests) == asked > 0
+    assert again == figures and json.loads(json.dumps(figures)) == figures
+    with Records.open(job.folder / "records.sqlite") as records:
+        trials = [trial for run in records.runs() for trial in records.trials(run.id)]
+    assert len(trials) == 3 * 2 * 3 and figures["evaluations"] == len({trial.architecture.hash for trial in trials})
+    assert len({trial.loss for trial in trials if trial.number == 0}) == 1, "all seeds have the same trial 0"
+
+    kept = json.loads((job.folder / HELD_OUT_FILE).read_text())
+    best = {one.run: one.best(3) for one in searched.judgement.outcomes}
+    measured = {trial.evaluation_key for trial in trials if trial.number == 0 or trial.loss == best[trial.run_id]}
+    assert {key.split()[0] for key in kept} == measured and set(searched.held_out) == set(best)
+    methods = figures["methods"]
+    assert set(methods) == {"agents", "random", "local", GREEDY} and methods[GREEDY]["held_out"] in [
+        round(loss, 4) for loss in kept.values()
+    ]
+    blocks = searches._held_out_blocks
+    assert blocks.shape == (4, 32), "of the validation part, beyond what the searches measure on"
+    assert not list(job.folder.glob("runs/*/best_model")), "the exports are not kept"
+    assert figures["ledger"]["turns"] == 4 and figures["ledger"]["rates"]["parsed"] == 1
+    draw(searched.judgement, figures, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
