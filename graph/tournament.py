@@ -54,7 +54,8 @@ class Tournament:
         try:
             self.judges = tuple(dict.fromkeys(known_judge(name) for name in judges))
         except ValueError as error:
-            raise InputError(f"The judges cannot be used: {error}.") from error
+            end = "" if str(error).endswith("?") else "."
+            raise InputError(f"The judges cannot be used: {error}{end}") from error
         if not config.asks_agents:
             reason = "it has trial 0 alone" if config.trials == 1 else f"its llm_share is {config.llm_share:g}"
             raise InputError(f"The agents of this search have no turn ({reason}), so there is nothing to compare.")

@@ -1,6 +1,10 @@
 """The comparison with judges on the command line."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,10 +64,43 @@ def test_from_a_search_with_judges_to_the_same_after_the_fact(
     assert sorted(names) == ["agents 0", "agents 1", "local 0", "local 1", "random 0", "random 1"]
 
 
+@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_killed_half_way_and_started_again(config_file: Path, tmp_path: Path, kind: signal.Signals) -> None:
+    command = [sys.executable, "-m", "penjing.main", "search", str(config_file), "--judges", "random", "--json"]
+    with FakeOpenAI(seed=2, models=("fake",)) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.url, "OPENAI_API_KEY": "sk-any", "OMP_NUM_THREADS": "1"}
+        piped = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, **piped)
+        judged = False
+        for line in process.stderr:
+            judged = judged or "search 2 of 2: random" in line
+            if judged and "trial 1: growing" in line:
+                break
+        process.send_signal(kind)
+        said = process.stderr.read()
+        code = process.wait(timeout=30)
+        before, asked = measured(tmp_path), len(server.requests)
+        done = subprocess.run(command, check=False, **piped)
+    assert code == (-kind if kind == signal.SIGKILL else 130), said
+    if kind == signal.SIGINT:
+        assert "Go on with: penjing judge 2" in said and "--judges random --seeds 1" in said
+    assert done.returncode == 0, done.stderr
+    after, document = measured(tmp_path), json.loads(done.stdout)
+    assert len(before) >= 3 and before.items() <= after.items() and len(server.requests) == asked
+    assert [len(one["values"]) for one in document["searches"]] == [3, 3]
+    assert len(json.loads(invoke("runs", "--json").stdout)["runs"]) == 2, "no search was begun anew"
+
+
+def measured(folder: Path) -> dict[str, int]:
+    """When each evaluation was written."""
+    files = (folder / "home" / "evaluations").glob("*/measurement.json")
+    return {file.parent.name: file.stat().st_mtime_ns for file in files}
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--judges", "randm"], "did you mean 'random'"),
+        (["--judges", "randm"], "did you mean 'random'?\n"),
         (["--judges", ","], "one judge and one seed"),
         (["--seeds", "3"], "go with --judges"),
         (["--picture", "lift.png"], "go with --judges"),
