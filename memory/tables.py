@@ -85,7 +85,7 @@ class Proposal(Table, table=True):
 
     `candidate` counts the designs that were asked for in one turn. What was expected of a legal design before it was
     paid for: `forecast`, the saliency of what it cuts, and by the surrogate `expected_score`, the lower the better in
-    its run's objective, give or take `expected_deviation`.
+    its run's objective, give or take `expected_deviation`. `retrieved` is what memory had put into its prompt.
     """
 
     __table_args__ = (UniqueConstraint("run_id", "turn", "attempt", "proposer", "candidate"),)
@@ -110,6 +110,7 @@ class Proposal(Table, table=True):
     forecast: float | None = None
     expected_score: float | None = None
     expected_deviation: float | None = None
+    retrieved: list[dict[str, Any]] = Field(default_factory=list, sa_column=json_column())
     created_at: datetime = Field(default_factory=now)
 
 
@@ -138,6 +139,47 @@ class Prompt(Table, table=True):
     hash: str = Field(primary_key=True)
     name: str = Field(index=True)
     text: str = Field(sa_type=Text)
+    created_at: datetime = Field(default_factory=now)
+
+
+class Pattern(Table, table=True):
+    """A design principle that an agent named, and the trials, `RUN/NUMBER`, that it had been shown for it.
+
+    `claim` is what can be tested of its words, None where nothing can.
+    """
+
+    __table_args__ = (UniqueConstraint("proposal_id", "line"),)
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    proposal_id: int = Field(foreign_key="proposal.id")
+    line: int
+    text: str = Field(sa_type=Text)
+    claim: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    drawn_from: list[str] = Field(default_factory=list, sa_column=json_column())
+    created_at: datetime = Field(default_factory=now)
+
+
+class PatternTest(Table, table=True):
+    """What a later trial says of a pattern."""
+
+    __table_args__ = (UniqueConstraint("pattern_id", "trial_id"),)
+
+    id: int = Field(default=None, primary_key=True)
+    pattern_id: int = Field(foreign_key="pattern.id")
+    trial_id: int = Field(foreign_key="trial.id", index=True)
+    verdict: str  # support or contradiction
+    created_at: datetime = Field(default_factory=now)
+
+
+class RunEvent(Table, table=True):
+    """Something that happened in a run, as its user was told."""
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    kind: str
+    trial: int | None = None
+    payload: dict[str, Any] = Field(sa_column=json_column())
     created_at: datetime = Field(default_factory=now)
 
 
