@@ -10,9 +10,8 @@ is passed over, and taken off when the recording goes on.
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any, Self, TypeVar
+from typing import IO, Any, Self
 
 from pydantic import ValidationError
 
@@ -30,15 +29,12 @@ from agents.taped_lines import (
     json_line,
     read_line,
 )
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import Recollection
 from tools.architecture import Architecture
 from tools.errors import InputError
 
-Recalled = tuple[tuple[RetrievedDesign, ...], tuple[RetrievedLesson, ...]]
-"""What memory gave for one turn."""
 # A replay asks no endpoint, so that these cannot be why it asks something else.
 _OF_THE_ENDPOINT = ChatSettings.model_fields.keys() - {"seed"} | {"agents"}
-Note = TypeVar("Note", RetrievedDesign, RetrievedLesson)
 
 
 class Cassette:
@@ -127,7 +123,7 @@ class Cassette:
         self._calls.append(call)
         return answer, settings.temperature
 
-    def recall(self, turn: int, recall: Callable[[], Recalled]) -> Recalled:
+    def recall(self, turn: int, recall: Callable[[], Recollection]) -> Recollection:
         """What memory gave in this turn as it was recorded, else, while recording, what `recall` gives now.
 
         Raises:
@@ -135,18 +131,15 @@ class Cassette:
         """
         taped = self._memory.get(turn)
         if taped is not None:
-            nearby = tuple(RetrievedDesign(**note) for note in taped.nearby)
-            lessons = tuple(RetrievedLesson(**note) for note in taped.lessons)
-            return self._as_own(nearby), self._as_own(lessons)
+            return Recollection.from_document(taped.notes).of_run(self._search.run, self._run)
         if not self.recording:
             raise InputError(
                 f"Cannot replay {self.path}: it has nothing of turn {turn}{self._end()}{self._other_settings()}."
             )
-        nearby, lessons = recall()
-        taped = TapedMemory(turn=turn, nearby=[asdict(note) for note in nearby], lessons=[asdict(n) for n in lessons])
-        self._write(taped)
-        self._memory[turn] = taped
-        return nearby, lessons
+        found = recall()
+        self._memory[turn] = TapedMemory(turn=turn, notes=found.document())
+        self._write(self._memory[turn])
+        return found
 
     def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:
         """What earlier runs had measured as it was recorded, else, while recording, what `look` gives now.
@@ -193,13 +186,6 @@ class Cassette:
             raise InputError(
                 f"Cannot go on recording into {self.path} ({error.strerror}): see that the disk has room."
             ) from error
-
-    def _as_own(self, notes: tuple[Note, ...]) -> tuple[Note, ...]:
-        """Notes on trials of the recorded run become notes on the same trials of this one."""
-        old, new = f"{self._search.run}/", f"{self._run}/"
-        return tuple(
-            replace(note, id=new + note.id.removeprefix(old)) if note.id.startswith(old) else note for note in notes
-        )
 
     def _lacks(self, question: Question) -> str:
         where = f"{question.agent} in turn {question.turn}"

@@ -3,12 +3,13 @@
 Studies a random handful of the best designs, names what they share, and designs a new one.
 """
 
+from dataclasses import replace
 from typing import ClassVar, Generic
 
 from agents.conversation import Ask, Question, ask_again, proposed_from, system_message
 from agents.dialects.base import Dialect
 from agents.proposers.base import AgentStanding, DesignT, DraftT, Proposed, Proposer, TrialT
-from agents.quoting import note_row
+from agents.quoting import memory_rows
 from memory.retrieval import sample_best
 from prompts.library import PromptLibrary
 
@@ -38,16 +39,16 @@ class Distiller(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[Design
         if not sample:
             raise ValueError("knowledge distillation needs at least one measured design")
         numbers = tuple(trial.number for trial in sample)
-        shown = {trial.name for trial in sample}
+        recollection = situation.recollection.without({trial.name for trial in sample})
         prompt = dialect.render(
             self._prompts,
             "inspiration",
             **dialect.about_sample(sample),
-            history=[note_row(note) for note in situation.nearby if note.id not in shown],
-            lessons=[note_row(note) for note in situation.lessons],
+            **memory_rows(recollection),
             outlook=situation.outlook,
         )
         messages = (system_message(self._prompts, dialect), ("user", prompt.text))
         question = Question(situation.turn, self.name, messages, schema, prompt)
         answer = await self._ask(question)
-        return proposed_from(answer, question, dialect, sample[0].architecture, (), numbers)
+        proposed = proposed_from(answer, question, dialect, sample[0].architecture, (), numbers)
+        return replace(proposed, shown=recollection)

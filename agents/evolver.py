@@ -3,12 +3,13 @@
 Two linked answers: from the current architecture and its measurements to strategies, from those to a refined design.
 """
 
+from dataclasses import replace
 from typing import ClassVar, Generic
 
 from agents.conversation import Ask, Question, ask_again, proposed_from, system_message
 from agents.dialects.base import Dialect
 from agents.proposers.base import AgentStanding, DesignT, DraftT, Proposed, Proposer, TrialT
-from agents.quoting import as_answered, note_row
+from agents.quoting import as_answered, memory_rows
 from prompts.library import PromptLibrary
 
 
@@ -32,8 +33,7 @@ class Evolver(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT,
             self._prompts,
             "strategies",
             **dialect.about_parent(parent),
-            history=[note_row(note) for note in situation.nearby],
-            lessons=[note_row(note) for note in situation.lessons],
+            **memory_rows(situation.recollection),
             outlook=situation.outlook,
         )
         messages: tuple[tuple[str, str], ...] = (system_message(self._prompts, dialect), ("user", first.text))
@@ -43,4 +43,5 @@ class Evolver(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT,
         messages = (*messages, ("assistant", as_answered(strategies.raw)), ("user", second.text))
         question = Question(situation.turn, self.name, messages, dialect.design, second)
         answer = await self._ask(question)
-        return proposed_from(answer, question, dialect, base, written, (parent.number,))
+        proposed = proposed_from(answer, question, dialect, base, written, (parent.number,))
+        return replace(proposed, shown=situation.recollection)

@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import fields
 from typing import Any
 
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import Note, Recollection
 
 _LONGEST_NOTE = 240
 _LONGEST_ANSWER = 4000
@@ -24,8 +24,14 @@ def as_data(text: str) -> str:
     return line if len(line) <= _LONGEST_NOTE else line[: _LONGEST_NOTE - 3] + "..."
 
 
-def note_row(note: RetrievedDesign | RetrievedLesson) -> dict[str, Any]:
-    """What memory gave, as templates show it: all its text as data."""
+def memory_rows(recollection: Recollection) -> dict[str, list[dict[str, Any]]]:
+    """What memory gave, as the variables of templates: the designs nearby are their `history`."""
+    rows = {kind: [note_row(note) for note in notes] for kind, notes in recollection.notes().items()}
+    return {"history" if kind == "nearby" else kind: found for kind, found in rows.items()}
+
+
+def note_row(note: Note) -> dict[str, Any]:
+    """An entry as templates show it: all its text as data."""
     values = {field.name: getattr(note, field.name) for field in fields(note)}
     return {name: as_data(value) if isinstance(value, str) else value for name, value in values.items()}
 

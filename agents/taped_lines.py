@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from agents.chat_answers import Answer, read_answer
 from agents.conversation import Question
@@ -28,12 +28,20 @@ class TapedSearch(_Line):
 
 
 class TapedMemory(_Line):
-    """What memory gave for the prompt of a turn."""
+    """What memory gave for the prompt of a turn: the entries of each kind, as `Recollection.document` has them."""
 
     kind: Literal["memory"] = "memory"
     turn: int
-    nearby: list[dict[str, Any]]
-    lessons: list[dict[str, Any]]
+    notes: dict[str, list[dict[str, Any]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kinds_of_before(cls, values: Any) -> Any:
+        """The two kinds that there were at first stood in the line itself."""
+        if not isinstance(values, dict) or "nearby" not in values:
+            return values
+        rest = {name: value for name, value in values.items() if name not in ("nearby", "lessons")}
+        return {**rest, "notes": {name: values[name] for name in ("nearby", "lessons") if name in values}}
 
 
 class TapedEarlier(_Line):

@@ -26,7 +26,7 @@ from graph.acceptance import accepted
 from graph.config import SearchConfig
 from graph.examination import Examiner
 from memory.ledger import DUPLICATE, Ledger, ledger_of
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import NOTHING, Recollection
 from memory.tables import Call, Proposal
 from prompts.library import PromptLibrary
 from tools.spaces import Cell, CellDraft, NASBench201Space
@@ -116,8 +116,7 @@ class TableSituation:
     parent: CellTrial
     seed: int
     rejection: Rejection | None = None
-    nearby: tuple[RetrievedDesign, ...] = ()
-    lessons: tuple[RetrievedLesson, ...] = ()
+    recollection: Recollection = NOTHING
     outlook: Outlook | None = None
 
     @property

@@ -16,7 +16,7 @@ from agents.token_bounds import most_input_tokens
 from agents.tool_use import LONGEST_RESULT
 from graph.config import SearchConfig
 from graph.screening import expectation_in_words
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from prompts.library import PromptLibrary
 from tools.architecture import Architecture
@@ -111,8 +111,7 @@ def _situation(
         trials=tuple(trials),
         parent=max(trials, key=lambda trial: len(trial.architecture.describe())),
         seed=0,
-        nearby=(nearby,) * config.recall,
-        lessons=(lesson,) * config.recall,
+        recollection=Recollection(nearby=(nearby,) * config.recall, lessons=(lesson,) * config.recall),
         rejection=rejection,
     )
     if not config.show_picture:

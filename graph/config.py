@@ -18,6 +18,7 @@ from agents.model_traits import model_traits
 from agents.settings import LOCAL, AgentsSettings, ChatSettings
 from graph.budget import BudgetCaps
 from graph.sizes import Size
+from memory.filters import Reach
 from tools.embedded import EMBEDDED_NAME
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
@@ -97,10 +98,17 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         description="designs that are asked for in each turn, of agents and judges alike; only the one is paid for of "
         "which a surrogate model, or before it knows enough the saliency forecast, expects most",
     )
-    past_runs: bool = Field(
-        True,
-        description="whether memory shows the agents other runs with the same source and corpus, and the surrogate "
-        "learns also from what earlier ones measured with the same data and recipe",
+    memory: Literal["full", "no_prompts", "no_lessons", "off"] = Field(
+        "full",
+        description="what memory gives to the agents: past designs, lessons and patterns, wordings of prompts that did "
+        "better; no_prompts: no wordings; no_lessons: neither lessons nor patterns; off: nothing, and the surrogate "
+        "learns from this run alone",
+    )
+    past_runs: Reach = Field(
+        "same_source",
+        description="which other runs memory looks at: none, those with the same source and corpus, or all; figures "
+        "are told, and learnt from by the surrogate, only of those with the same data and recipe too (true and false "
+        "are read as same_source and none)",
     )
     show_picture: bool = Field(
         False,
@@ -115,7 +123,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         "sensitivity, or a trial of its own; only where its chat model can call tools, which the embedded one cannot",
     )
     agents: AgentsSettings = AgentsSettings()
-    recall: int = Field(3, ge=0, description="past designs, and lessons, that memory adds to a prompt")
+    recall: int = Field(3, ge=0, description="most entries of each kind that memory adds to a prompt")
     budget: BudgetCaps = BudgetCaps()
     prices: Path | None = Field(
         None, description="YAML file of your own prices of chat models, over those in agents/prices.yaml"
@@ -138,6 +146,13 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     cache: Path = Field(
         default_factory=lambda: user_cache_path("penjing"), description="where converted models and surveys are kept"
     )
+
+    @field_validator("past_runs", mode="before")
+    @classmethod
+    def _as_it_was_written(cls, value: Any) -> Any:
+        """The setting was a switch at first."""
+        switched = {"true": "same_source", "false": "none"}
+        return switched.get(str(value).lower(), value)
 
     @field_validator("home", "cache", "prompt_dir", "record", "replay", "prices", "task_data")
     @classmethod
@@ -190,6 +205,16 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     def asks_agents(self) -> bool:
         """Whether any turn is the agents', so that a chat model is needed."""
         return self.trials > 1 and self.llm_share > 0
+
+    def recalls(self, kind: Literal["designs", "lessons", "wordings"]) -> bool:
+        """Whether memory gives entries of this kind to the agents; patterns are lessons too."""
+        without = {"no_prompts": "wordings", "no_lessons": "lessons"}
+        return self.recall > 0 and self.memory != "off" and without.get(self.memory) != kind
+
+    @property
+    def learns_from_past_runs(self) -> bool:
+        """Whether the surrogate learns from what earlier runs measured."""
+        return self.memory != "off" and self.past_runs != "none"
 
     @property
     def uses_surrogate(self) -> bool:

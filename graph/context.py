@@ -135,7 +135,7 @@ class SearchContext(RunContext):
     @cached_property
     def earlier(self) -> tuple[Earlier, ...]:
         """What other runs measured alike before this one began, for the surrogate; see `Records.comparable_trials`."""
-        if not self.config.past_runs:
+        if not self.config.learns_from_past_runs:
             return ()
         if self.cassette is None:
             return self._look_back()

@@ -126,7 +126,7 @@ class Tournament:
         if searcher != AGENTS:
             settings |= {"llm_share": 0.0, "judge": searcher}
         # A cassette is that of one search.
-        settings |= {"past_runs": False, "record": None, "replay": None}
+        settings |= {"past_runs": "none", "record": None, "replay": None}
         return Entry(searcher, seed, self.config.model_copy(update=settings))
 
     def _recorded(self, entry: Entry) -> str | None:

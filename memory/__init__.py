@@ -10,10 +10,9 @@ if TYPE_CHECKING:
     from memory.objectives import figure, front, read_objectives
     from memory.pareto import pareto_front
     from memory.rebuild import index_prompts, index_trials, open_vectors, rebuild_vectors, reconcile_vectors
+    from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson, RetrievedWording
     from memory.records import Records
     from memory.retrieval import (
-        RetrievedDesign,
-        RetrievedLesson,
         best,
         nearest_designs,
         nearest_to_limit,
@@ -32,9 +31,11 @@ __all__ = [
     "Passage",
     "Prompt",
     "Proposal",
+    "Recollection",
     "Records",
     "RetrievedDesign",
     "RetrievedLesson",
+    "RetrievedWording",
     "Run",
     "Trial",
     "TrialView",
@@ -59,8 +60,9 @@ _NAMES = {
     "objectives": "figure front read_objectives",
     "pareto": "pareto_front",
     "rebuild": "index_prompts index_trials open_vectors rebuild_vectors reconcile_vectors",
+    "recollection": "Recollection RetrievedDesign RetrievedLesson RetrievedWording",
     "records": "Records",
-    "retrieval": "RetrievedDesign RetrievedLesson best nearest_designs nearest_to_limit related_lessons sample_best",
+    "retrieval": "best nearest_designs nearest_to_limit related_lessons sample_best",
     "tables": "Call Evaluation FinishedTrialError Prompt Proposal Run Trial",
     "vectors": "Neighbour Passage VectorStore",
     "views": "TrialView",

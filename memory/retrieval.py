@@ -2,34 +2,12 @@
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from memory.recollection import RetrievedDesign, RetrievedLesson
 from memory.vectors import VectorStore
 from tools.architecture import Architecture
 from tools.costs import Excess
-
-
-@dataclass(frozen=True)
-class RetrievedDesign:
-    """A past design: its id `RUN/NUMBER`, itself on one line, its loss, what came of it, how far it is in shape."""
-
-    id: str
-    design: str
-    loss: float | None
-    outcome: str
-    distance: float
-
-
-@dataclass(frozen=True)
-class RetrievedLesson:
-    """A past strategy or pattern in its proposer's words, and what came of the design that it led to."""
-
-    id: str
-    text: str
-    loss: float | None
-    outcome: str
-    distance: float
 
 
 class Rankable(Protocol):

@@ -254,7 +254,15 @@ def _run(session: "SearchSession", as_json: bool) -> None:
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
-    from penjing.tables import budget_table, forecast_lines, ledger_lines, result_table, trial_table, verdict
+    from penjing.tables import (
+        budget_table,
+        forecast_lines,
+        ledger_lines,
+        result_table,
+        retrieved_lines,
+        trial_table,
+        verdict,
+    )
 
     console = _stdout()
     console.print(
@@ -267,8 +275,9 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         console.print(result_table(document["result"]["table"]))
         console.print(verdict(document["result"]["table"], session.config.asks_agents), highlight=False)
     console.print(trial_table(session.trials()))
-    for trial in session.trials():
-        console.print(f"trial {trial.number}: {trial.architecture.describe()}", highlight=False, soft_wrap=True)
+    for trial in document["trials"]:
+        words = [f"trial {trial['number']}: {trial['design']}", *retrieved_lines(trial["retrieved"], session.run_id)]
+        console.print("\n".join(words), highlight=False, soft_wrap=True)
     for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         console.print(line, highlight=False, soft_wrap=True)
     console.print(budget_table(document["budget"]))

@@ -44,15 +44,16 @@ def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any
 def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> dict[str, Any]:
     """Everything about one run; its Pareto front is over `objectives`, by default parameters and loss."""
     chosen = read_objectives(objectives or DEFAULT_OBJECTIVES)
-    trials, run, calls = session.trials(), session.record, session.calls()
+    trials, run, calls, proposals = session.trials(), session.record, session.calls(), session.proposals()
+    retrieved = {proposal.id: proposal.retrieved for proposal in proposals}
     return {
         **run_document(run, trials, session.config.home),
         "config": run.config,
         "result": run.result,
-        "trials": [trial_document(trial) for trial in trials],
+        "trials": [{**trial_document(trial), "retrieved": retrieved[trial.proposal_id]} for trial in trials],
         "pareto": [trial.number for trial in session.pareto(*chosen)],
         "pareto_objectives": list(chosen),
-        "ledger": ledger_document(ledger_of(session.proposals(), calls)),
+        "ledger": ledger_document(ledger_of(proposals, calls)),
         "forecasts": {name: found.model_dump() for name, found in forecast_quality(trials).items()},
         "budget": budget_document(session),
         "tokens": {

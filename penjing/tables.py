@@ -119,6 +119,15 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
     return [*lines, *screened]
 
 
+def retrieved_lines(retrieved: Sequence[dict[str, Any]], run: str) -> list[str]:
+    """What memory had put into the prompt of a trial, by kind, on one line; trials of `run` by their numbers alone."""
+    kinds: dict[str, list[str]] = {}
+    for row in retrieved:
+        kinds.setdefault(row["kind"], []).append(str(row["id"]).removeprefix(f"{run}/"))
+    words = [f"{kind} {', '.join(ids)}" for kind, ids in kinds.items()]
+    return [f"  memory gave: {'; '.join(words)}"] if words else []
+
+
 def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
     """How well designs were ranked before they were paid for, on one line; none where too few were measured."""
     known = [

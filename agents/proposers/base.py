@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from agents.proposers.standing import Tried
-from memory.retrieval import Rankable, RetrievedDesign, RetrievedLesson
+from memory.recollection import NOTHING, Recollection
+from memory.retrieval import Rankable
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft, PrunedLMSpace
@@ -69,12 +70,8 @@ class AgentStanding(Protocol[_TrialT]):
         """The current architecture of self-evolution."""
 
     @property
-    def nearby(self) -> Sequence[RetrievedDesign]:
-        """Retrieved from memory for this turn."""
-
-    @property
-    def lessons(self) -> Sequence[RetrievedLesson]:
-        """Retrieved from memory for this turn."""
+    def recollection(self) -> Recollection:
+        """What memory gave for this turn."""
 
     @property
     def outlook(self) -> "Outlook | None":
@@ -93,8 +90,8 @@ class Situation:
     """All that a proposer may know at its turn; a `Standing` and an `AgentStanding` of the real space.
 
     `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
-    `nearby` and `lessons` were retrieved from memory for this turn; `seed` is this turn's own; `outlook` is what a
-    classical searcher expects, where the agents are shown it.
+    `recollection` is what memory gave for this turn; `seed` is this turn's own; `outlook` is what a classical searcher
+    expects, where the agents are shown it.
     """
 
     turn: int
@@ -102,8 +99,7 @@ class Situation:
     trials: tuple[TrialView, ...]
     parent: TrialView | None
     seed: int
-    nearby: tuple[RetrievedDesign, ...] = ()
-    lessons: tuple[RetrievedLesson, ...] = ()
+    recollection: Recollection = NOTHING
     outlook: "Outlook | None" = None
     rejection: Rejection | None = None
 
@@ -123,7 +119,8 @@ class Situation:
 class Proposed(Generic[DesignT, DraftT]):
     """One proposal, legal or not. `draft` is None where the answer could not be read; `error` then says why.
 
-    What the draft does not name stays as in `base`. `based_on` lists the trials that were studied.
+    What the draft does not name stays as in `base`. `based_on` lists the trials that were studied, `shown` what of
+    memory stood in the prompt.
     """
 
     draft: DraftT | None
@@ -134,6 +131,7 @@ class Proposed(Generic[DesignT, DraftT]):
     parsed: dict[str, Any] | None = None
     prompt_hash: str | None = None
     error: str | None = None
+    shown: Recollection = NOTHING
     # Only for language models: what to repeat when the checker sends the answer back.
     messages: tuple[tuple[str, str], ...] = field(default=())
 

@@ -1,12 +1,12 @@
 """propose: ask whoever's stage it is for designs, or again for those that the checker sent back."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from langgraph.runtime import Runtime
 
-from agents.cassette import Recalled
 from agents.proposers import Proposed, Rejection, Situation
 from graph.agent_tools import agent_tools
 from graph.budget import CUT_OFF, BudgetReachedError
@@ -14,7 +14,8 @@ from graph.context import SearchContext
 from graph.events import StageEvent
 from graph.screening import TOOL, outlook_of, trials_before
 from graph.state import SearchState, Stage
-from memory.retrieval import RetrievedDesign, RetrievedLesson, nearest_designs, related_lessons
+from memory.recollection import NOTHING, Recollection, RetrievedDesign, RetrievedLesson
+from memory.retrieval import nearest_designs, related_lessons
 from memory.tables import Proposal
 from memory.views import TrialView
 
@@ -97,7 +98,8 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
     )
     situation, stage = _situation(context, state, turn, candidate, rejection), cast(Stage, before.stage)
     proposed = await context.proposer(stage, candidate).ask(situation)
-    return _record(context, stage, turn, before.attempt + 1, candidate, proposed)
+    # The conversation goes on, and with it what stands in its first prompt.
+    return _record(context, stage, turn, before.attempt + 1, candidate, proposed, before.retrieved)
 
 
 def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
@@ -114,31 +116,33 @@ def _situation(
     trials = {trial.number: trial for trial in trials_before(context, turn)}
     number = state.get("parent")
     parent = None if number is None else trials[number]
-    nearby: tuple[RetrievedDesign, ...] = ()
-    lessons: tuple[RetrievedLesson, ...] = ()
-    if parent is not None and context.config.recall and rejection is None:
+    recollection = NOTHING
+    if parent is not None and context.config.recalls("designs") and rejection is None:
         look = partial(_recall, context, parent)
-        nearby, lessons = look() if context.cassette is None else context.cassette.recall(turn, look)
-        nearby, lessons = _with_excess(nearby, trials), _with_excess(lessons, trials)
+        found = look() if context.cassette is None else context.cassette.recall(turn, look)
+        recollection = replace(
+            found, nearby=_with_excess(found.nearby, trials), lessons=_with_excess(found.lessons, trials)
+        )
     return Situation(
         turn=turn,
         space=context.space,
         trials=tuple(trials.values()),
         parent=parent,
         seed=context.turn_seed(turn, candidate),
-        nearby=nearby,
-        lessons=lessons,
+        recollection=recollection,
         rejection=rejection,
     )
 
 
-def _recall(context: SearchContext, parent: TrialView) -> Recalled:
+def _recall(context: SearchContext, parent: TrialView) -> Recollection:
     """What memory has on the current architecture: designs near it, and lessons on what was thought last."""
     count, where = context.config.recall, {"source": context.config.source, "corpus": context.config.corpus}
-    if not context.config.past_runs:
+    if context.config.past_runs == "none":
         where["run_id"] = context.run_id
     nearby = nearest_designs(context.vectors, parent.architecture, context.survey.architecture, count, where)
-    return tuple(nearby), tuple(related_lessons(context.vectors, _topic(parent), count, where))
+    wanted = count if context.config.recalls("lessons") else 0
+    lessons = related_lessons(context.vectors, _topic(parent), wanted, where)
+    return Recollection(nearby=tuple(nearby), lessons=tuple(lessons))
 
 
 def _with_excess(notes: tuple[Note, ...], trials: dict[int, TrialView]) -> tuple[Note, ...]:
@@ -161,7 +165,15 @@ def _topic(parent: TrialView) -> str:
     return " ".join([*parent.rationale, parent.architecture.describe()])
 
 
-def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, candidate: int, proposed: Proposed) -> int:
+def _record(
+    context: SearchContext,
+    stage: Stage,
+    turn: int,
+    attempt: int,
+    candidate: int,
+    proposed: Proposed,
+    retrieved: Sequence[dict[str, Any]] | None = None,
+) -> int:
     parsed = proposed.parsed
     if parsed is None and proposed.draft is not None:
         parsed = proposed.draft.model_dump(mode="json")
@@ -181,6 +193,7 @@ def _record(context: SearchContext, stage: Stage, turn: int, attempt: int, candi
             rationale=list(proposed.rationale),
             problems=[proposed.error] if proposed.error else [],
             outcome="unparsed" if parsed is None else "open",
+            retrieved=proposed.shown.listed() if retrieved is None else list(retrieved),
         )
     )
     assert row.id is not None  # noqa: S101 - a stored row has an id

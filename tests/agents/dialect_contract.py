@@ -17,7 +17,7 @@ from agents.evolver import Evolver
 from agents.json_schema import strict_json_schema
 from agents.outlook import Outlook
 from agents.proposers import Proposed, Rejection
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import NOTHING, Recollection, RetrievedDesign, RetrievedLesson
 from prompts.library import PromptLibrary
 from tools.spaces import SearchSpace
 
@@ -34,8 +34,7 @@ class PlainStanding:
     parent: Any
     turn: int = 7
     seed: int = 11
-    nearby: tuple[RetrievedDesign, ...] = ()
-    lessons: tuple[RetrievedLesson, ...] = ()
+    recollection: Recollection = NOTHING
     outlook: Outlook | None = None
     rejection: Rejection | None = None
 
@@ -128,7 +127,7 @@ class DialectContract(ABC):
             made.append(self.space.mutate(base, rng))
             return made[-1]
 
-        standing = self.standing(nearby=(NEAR,), lessons=(LESSON,))
+        standing = self.standing(recollection=Recollection(nearby=(NEAR,), lessons=(LESSON,)))
         proposed, asked = self.propose(agent, standing, design_of)
         assert self.space.read(proposed.draft, proposed.base) == made[-1]
         assert proposed.rationale == (REASONS[1],)
@@ -136,6 +135,7 @@ class DialectContract(ABC):
         assert len(asked) == (2 if agent == "evolver" else 1)
         first = asked[0].messages[-1][1]
         assert NEAR.design in first and LESSON.text in first
+        assert proposed.shown == standing.recollection
         assert asked[0].messages[0][0] == "system"
         assert {question.messages[0] for question in asked} == {asked[0].messages[0]}
 

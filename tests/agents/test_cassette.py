@@ -16,7 +16,7 @@ from agents.cassette import Cassette
 from agents.chat_answers import Answer
 from agents.conversation import Question
 from agents.settings import ChatSettings
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
 from prompts.library import RenderedPrompt
 from tools.errors import InputError
 
@@ -71,13 +71,14 @@ def test_memory_comes_back_with_the_trials_of_the_new_run(path: Path) -> None:
     designs = (RetrievedDesign("run/3", "d", 2.5, "loss 2.5", 0.1), RetrievedDesign("runs/3", "e", None, "failed", 0.2))
     lessons = (RetrievedLesson("run/3/0", "Keep more.", 2.5, "loss 2.5", 0.0),)
     with Cassette.record(path, "run", {}) as cassette:
-        assert cassette.recall(1, lambda: (designs, lessons)) == (designs, lessons)
+        found = Recollection(nearby=designs, lessons=lessons)
+        assert cassette.recall(1, lambda: found) == found
     with Cassette.replay(path, "new", {}) as cassette:
-        found, notes = cassette.recall(1, lambda: ((), ()))
-        assert [note.id for note in (*found, *notes)] == ["new/3", "runs/3", "new/3/0"]
-        assert (found[1], notes[0].text) == (designs[1], "Keep more.")
+        found = cassette.recall(1, Recollection)
+        assert [note.id for note in (*found.nearby, *found.lessons)] == ["new/3", "runs/3", "new/3/0"]
+        assert (found.nearby[1], found.lessons[0].text) == (designs[1], "Keep more.")
         with pytest.raises(InputError, match="it has nothing of turn 2, it ends with turn 1"):
-            cassette.recall(2, lambda: ((), ()))
+            cassette.recall(2, Recollection)
 
 
 def test_a_line_that_was_cut_is_passed_over_and_taken_off(path: Path) -> None:
@@ -102,9 +103,10 @@ def test_a_line_that_was_cut_is_passed_over_and_taken_off(path: Path) -> None:
 def test_what_was_recorded_outlives_a_kill(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from agents.cassette import Cassette\n"
+        "from memory.recollection import Recollection\n"
         "cassette = Cassette.record(Path(sys.argv[1]), 'run', {})\n"
         "for turn in range(10**6):\n"
-        "    cassette.recall(turn, lambda: ((), ()))\n"
+        "    cassette.recall(turn, Recollection)\n"
         "    print(turn, flush=True)\n"
     )
     command = [sys.executable, "-c", program, str(path)]
@@ -116,7 +118,7 @@ def test_what_was_recorded_outlives_a_kill(path: Path) -> None:
     last = max(int(line) for line in told if line.endswith("\n"))
     with Cassette.replay(path, "run", {}) as cassette:
         for turn in range(last + 1):
-            assert cassette.recall(turn, lambda: ((), ())) == ((), ())
+            assert cassette.recall(turn, Recollection) == Recollection()
 
 
 def test_differences_in_words(path: Path) -> None:

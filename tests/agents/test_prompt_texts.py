@@ -19,7 +19,7 @@ from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.json_schema import strict_json_schema
 from agents.proposers import Rejection, Situation
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
 from memory.views import TrialView
 from prompts.library import PromptLibrary
 from tests.language_model_space import language_model
@@ -84,7 +84,7 @@ def questions(space: PrunedLMSpace, goal: GoalSettings) -> list[Question]:
     dialect, prompts = PrunedLMDialect(space, "the source"), PromptLibrary()
     trials = trials_in(space, goal)
     for agent in (Evolver(ask, prompts, dialect), Distiller(ask, prompts, dialect, 10, 3)):
-        plain = Situation(7, space, trials, trials[1], 11, nearby=(NEAR,), lessons=(LESSON,))
+        plain = Situation(7, space, trials, trials[1], 11, recollection=Recollection(nearby=(NEAR,), lessons=(LESSON,)))
         asyncio.run(agent.ask(plain))
         rejection = Rejection(asked[-1].messages, "{}", ("it is wrong.", "twice."), ("Because.",), (2,))
         asyncio.run(agent.ask(Situation(7, space, trials, trials[1], 11, rejection=rejection)))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.quoting import as_answered, as_data, note_row
-from memory.retrieval import RetrievedDesign, RetrievedLesson
+from memory.recollection import RetrievedDesign, RetrievedLesson
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,14 @@ def test_nothing_gets_out(text: str) -> None:
 
 def test_notes_are_data_in_all_their_text() -> None:
     lesson = note_row(RetrievedLesson("run/1/0", 'a "b"', 2.5, 'loss "2.5"', 0.1))
-    assert lesson == {"id": "run/1/0", "text": "a 'b'", "loss": 2.5, "outcome": "loss '2.5'", "distance": 0.1}
+    assert lesson == {
+        "id": "run/1/0",
+        "text": "a 'b'",
+        "loss": 2.5,
+        "outcome": "loss '2.5'",
+        "distance": 0.1,
+        "origin": "",
+    }
     design = note_row(RetrievedDesign("run/1", "x\ny", None, "failed", 0.1))
     assert (design["design"], design["loss"]) == ("x y", None)
 

@@ -54,6 +54,8 @@ def story(session: SearchSession) -> list[Any]:
     made = {"id", "run_id", "created_at"}
     trials = [(trial.architecture.hash, trial.loss, trial.outcome, trial.parent_number) for trial in session.trials()]
     proposals = [proposal.model_dump(exclude=made) for proposal in session.proposals()]
+    for proposal in proposals:
+        proposal["retrieved"] = json.loads(json.dumps(proposal["retrieved"]).replace(session.run_id, "RUN"))
     return [trials, proposals, [call.model_dump(exclude=made) for call in session.calls()]]
 
 
