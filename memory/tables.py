@@ -46,7 +46,8 @@ class Table(SQLModel):
 class Run(Table, table=True):
     """One search. `fingerprint` hashes the settings that decide results; `source_architecture` is the uncut model.
 
-    `wall_clock_seconds` is what all its sessions took together.
+    `wall_clock_seconds` is what all its sessions took together. `imported_at` marks a run of another home: it can be
+    looked at, and is never gone on with.
     """
 
     id: str = Field(primary_key=True)
@@ -62,14 +63,18 @@ class Run(Table, table=True):
     result: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     created_at: datetime = Field(default_factory=now, index=True)
     finished_at: datetime | None = None
+    imported_at: datetime | None = None
 
 
 class Evaluation(Table, table=True):
-    """A paid measurement. `key` names all that decides it, so that no evaluation is paid twice."""
+    """A paid measurement. `key` names all that decides it, so that no evaluation is paid twice.
+
+    `run_id` is the run that paid for it, None where that is not here any more.
+    """
 
     id: int = Field(default=None, primary_key=True)
     key: str = Field(unique=True)
-    run_id: str = Field(foreign_key="run.id", index=True)
+    run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
     architecture_hash: str = Field(index=True)
     architecture: dict[str, Any] = Field(sa_column=json_column())
     fidelity: str
