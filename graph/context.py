@@ -21,6 +21,7 @@ from graph.folder import Home, RunFolder
 from graph.space import make_space
 from graph.spending import Spending, paid_seconds
 from graph.state import Stage
+from memory.recollection import Recollection
 from memory.records import Records
 from memory.vectors import VectorStore
 from memory.views import TrialView
@@ -103,6 +104,7 @@ class SearchContext(RunContext):
     spending: Spending
     cassette: Cassette | None = None
     outlooks: dict[int, Outlook | None] = field(default_factory=dict)
+    recollections: dict[int, Recollection] = field(default_factory=dict)
 
     def proposer(self, stage: Stage, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()) -> Proposer:
         """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own.

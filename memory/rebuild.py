@@ -6,11 +6,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from memory.outcomes import describe_outcome
 from memory.records import Records
 from memory.tables import Prompt
 from memory.vector_collections import BrokenStoreError
 from memory.vectors import VectorStore
-from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.errors import InputError
 
@@ -151,25 +151,3 @@ def index_trials(records: Records, store: VectorStore, run_id: str, numbers: Col
 def index_prompts(store: VectorStore, prompts: Collection[Prompt]) -> None:
     """Put prompts into the store, under their hashes."""
     store.add_prompts([(prompt.hash, prompt.text, {"name": prompt.name}) for prompt in prompts])
-
-
-def describe_outcome(trial: TrialView, parent: TrialView | None) -> str:
-    """What came of a design, in words: `loss 3.120, 0.045 below its parent`, or why it failed."""
-    if trial.measurement is None:
-        return "not evaluated"
-    if trial.loss is None or not trial.succeeded:
-        failure = trial.measurement.failure
-        return f"failed: {failure.kind.replace('_', ' ')}" if failure else "failed: no loss"
-    if trial.goal.objective == "accuracy" and trial.accuracy is not None:
-        words = f"accuracy {trial.accuracy:.3f}, loss {trial.loss:.3f}"
-        if parent is None or parent.accuracy is None:
-            return words
-        change = trial.accuracy - parent.accuracy
-        return f"{words}, accuracy {abs(change):.3f} {'below' if change < 0 else 'above'} its parent's"
-    words = f"loss {trial.loss:.3f}"
-    if parent is None or parent.loss is None or parent.measurement is None:
-        return words
-    if parent.measurement.fidelity != trial.measurement.fidelity:
-        return words
-    change = trial.loss - parent.loss
-    return f"{words}, {abs(change):.3f} {'below' if change < 0 else 'above'} its parent"

@@ -1,12 +1,14 @@
 """The records of all searches: the one door to the tables."""
 
 from memory.index_records import IndexRecords
+from memory.past_records import PastRecords
 from memory.proposal_records import ProposalRecords
 from memory.run_records import RunRecords
 from memory.trial_records import TrialRecords
+from memory.wording_records import WordingRecords
 
 
-class Records(RunRecords, ProposalRecords, TrialRecords, IndexRecords):
+class Records(RunRecords, ProposalRecords, TrialRecords, IndexRecords, PastRecords, WordingRecords):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
 
     Each method is one short transaction, durable when it returns, and gives plain objects that stay usable after it.

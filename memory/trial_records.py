@@ -128,7 +128,7 @@ class TrialRecords(Database):
             rows = [
                 row
                 for row in session.exec(query.order_by(col(Evaluation.id).desc(), col(Trial.id)))
-                if _measured_alike(row[3], own)
+                if measured_alike(row[3], own)
             ]
         goal, found = _goal(own), dict[int, TrialView]()
         for trial, proposal, evaluation, _ in rows:
@@ -175,7 +175,7 @@ def _views(session: Session, query: "Select[Trial, Proposal, Evaluation, Run]") 
     return views
 
 
-def _measured_alike(one: Run, other: Run) -> bool:
+def measured_alike(one: Run, other: Run) -> bool:
     """Whether two runs of one source and corpus measure designs in the same way, but for the seed."""
     deciding = ["data", "recipe"]
     if _goal(other).objective == "accuracy":

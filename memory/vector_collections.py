@@ -180,10 +180,13 @@ class VectorCollections:
 
 
 def _where(where: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Chroma takes one condition; several go below `$and`."""
-    if not where:
-        return None
-    return dict(where) if len(where) == 1 else {"$and": [{key: value} for key, value in where.items()]}
+    """Chroma takes one condition; several, also several on one key, go below `$and`."""
+    conditions = [
+        {key: {operator: operand}} if operator else {key: operand}
+        for key, wanted in (where or {}).items()
+        for operator, operand in (wanted.items() if isinstance(wanted, Mapping) else [("", wanted)])
+    ]
+    return {"$and": conditions} if len(conditions) > 1 else next(iter(conditions), None)
 
 
 def _batches(items: Any, size: int) -> Iterable[Any]:

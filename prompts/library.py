@@ -118,6 +118,10 @@ class PromptLibrary:
         """What the prompt's header says. Raises PromptError as `render` does."""
         return self._current(name).header
 
+    def hash(self, name: str) -> str:
+        """Of the file in use, as rendered prompts have it. Raises PromptError as `render` does."""
+        return self._current(name).hash
+
     def path(self, name: str) -> Path:
         """The file in use: the user's where there is one. Raises PromptError where there is none or the name is odd."""
         if not _NAME.fullmatch(name):

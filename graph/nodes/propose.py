@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from langgraph.runtime import Runtime
 
@@ -12,14 +11,11 @@ from graph.agent_tools import agent_tools
 from graph.budget import CUT_OFF, BudgetReachedError
 from graph.context import SearchContext
 from graph.events import StageEvent
+from graph.recalling import recollect
 from graph.screening import TOOL, outlook_of, trials_before
 from graph.state import SearchState, Stage
-from memory.recollection import NOTHING, Recollection, RetrievedDesign, RetrievedLesson
-from memory.retrieval import nearest_designs, related_lessons
+from memory.recollection import NOTHING
 from memory.tables import Proposal
-from memory.views import TrialView
-
-Note = TypeVar("Note", RetrievedDesign, RetrievedLesson)
 
 _WORDS = {
     "greedy": "cutting by saliency",
@@ -71,7 +67,7 @@ async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: i
     known = _recorded(context, turn, 0, candidate)
     if known is not None:
         return known
-    situation = _situation(context, state, turn, candidate, None)
+    situation = _situation(context, stage, state, turn, candidate, None)
     if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
         situation = replace(situation, outlook=outlook_of(context, situation))
     tools = agent_tools(context, stage, situation, candidate)
@@ -96,7 +92,8 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
         rationale=tuple(before.rationale),
         based_on=tuple(before.based_on),
     )
-    situation, stage = _situation(context, state, turn, candidate, rejection), cast(Stage, before.stage)
+    stage = cast(Stage, before.stage)
+    situation = _situation(context, stage, state, turn, candidate, rejection)
     proposed = await context.proposer(stage, candidate).ask(situation)
     # The conversation goes on, and with it what stands in its first prompt.
     return _record(context, stage, turn, before.attempt + 1, candidate, proposed, before.retrieved)
@@ -111,18 +108,13 @@ def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -
 
 
 def _situation(
-    context: SearchContext, state: SearchState, turn: int, candidate: int, rejection: Rejection | None
+    context: SearchContext, stage: Stage, state: SearchState, turn: int, candidate: int, rejection: Rejection | None
 ) -> Situation:
     trials = {trial.number: trial for trial in trials_before(context, turn)}
     number = state.get("parent")
     parent = None if number is None else trials[number]
-    recollection = NOTHING
-    if parent is not None and context.config.recalls("designs") and rejection is None:
-        look = partial(_recall, context, parent)
-        found = look() if context.cassette is None else context.cassette.recall(turn, look)
-        recollection = replace(
-            found, nearby=_with_excess(found.nearby, trials), lessons=_with_excess(found.lessons, trials)
-        )
+    # The conversation that a repair goes on with has it already.
+    recollection = NOTHING if rejection is not None else recollect(context, stage, turn, parent)
     return Situation(
         turn=turn,
         space=context.space,
@@ -132,37 +124,6 @@ def _situation(
         recollection=recollection,
         rejection=rejection,
     )
-
-
-def _recall(context: SearchContext, parent: TrialView) -> Recollection:
-    """What memory has on the current architecture: designs near it, and lessons on what was thought last."""
-    count, where = context.config.recall, {"source": context.config.source, "corpus": context.config.corpus}
-    if context.config.past_runs == "none":
-        where["run_id"] = context.run_id
-    nearby = nearest_designs(context.vectors, parent.architecture, context.survey.architecture, count, where)
-    wanted = count if context.config.recalls("lessons") else 0
-    lessons = related_lessons(context.vectors, _topic(parent), wanted, where)
-    return Recollection(nearby=tuple(nearby), lessons=tuple(lessons))
-
-
-def _with_excess(notes: tuple[Note, ...], trials: dict[int, TrialView]) -> tuple[Note, ...]:
-    """The notes, those of this run's trials with the measured limits that these broke.
-
-    The vector store does not say it: other runs, which read it too, have other limits.
-    """
-    over = {trial.name: trial.over_limit for trial in trials.values() if trial.over_limit is not None}
-
-    def said(note: Note) -> Note:
-        # The id of a design is RUN/NUMBER, that of a lesson RUN/NUMBER/LINE.
-        excess = over.get("/".join(note.id.split("/")[:2]))
-        return note if excess is None else replace(note, outcome=f"{note.outcome}, over the limit: {excess}")
-
-    return tuple(said(note) for note in notes)
-
-
-def _topic(parent: TrialView) -> str:
-    """What to look lessons up by: what was thought and made last."""
-    return " ".join([*parent.rationale, parent.architecture.describe()])
 
 
 def _record(

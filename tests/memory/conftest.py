@@ -1,6 +1,6 @@
 """Small designs and filled records for the tests of memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,13 @@ def make_design(hidden: int = 64, ffn: tuple[int, ...] = (128, 128), kv: int = 2
 
 
 def finish(
-    records: Records, run_id: str, turn: int, architecture: Architecture, loss: float | None, **proposal: object
+    records: Records,
+    run_id: str,
+    turn: int,
+    architecture: Architecture,
+    loss: float | None,
+    figures: Mapping[str, float] | None = None,
+    **proposal: object,
 ) -> TrialView:
     """Propose, number, evaluate and finish one trial; without a loss it failed."""
     fields = {"stage": "self_evolution", "proposer": "evolver", "outcome": "valid", **proposal}
@@ -39,6 +45,7 @@ def finish(
         parameters=architecture.parameters,
         loss=loss,
         failure=None if loss is not None else Failure(kind="out_of_memory", message="too large"),
+        **(figures or {}),
     )
     evaluation = records.add_evaluation(
         Evaluation(

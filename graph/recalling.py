@@ -1,0 +1,71 @@
+"""What memory gives for one turn of a search, by its settings; written on the cassette and replayed from it."""
+
+from dataclasses import replace
+from functools import partial
+
+from graph.context import SearchContext
+from graph.state import Stage
+from memory.recall import designs_near, diverse_best, fitting_lessons
+from memory.recollection import NOTHING, Recollection, RetrievedWording
+from memory.stored_library import StoredLibrary
+from memory.views import TrialView
+from memory.wordings import better_wordings
+
+_TEMPLATES: dict[Stage, tuple[str, ...]] = {
+    "self_evolution": ("strategies", "design"),
+    "knowledge_distillation": ("inspiration",),
+}
+"""What the agents are asked with in each of their stages."""
+
+
+def recollect(context: SearchContext, stage: Stage, turn: int, parent: TrialView | None) -> Recollection:
+    """All that memory gives for this turn of the agents; the same for all designs of the turn."""
+    if parent is None or stage not in _TEMPLATES or not context.config.recalls("designs"):
+        return NOTHING
+    if turn not in context.recollections:
+        look = partial(_look, context, stage, parent)
+        context.recollections[turn] = look() if context.cassette is None else context.cassette.recall(turn, look)
+    return context.recollections[turn]
+
+
+def _look(context: SearchContext, stage: Stage, parent: TrialView) -> Recollection:
+    config, library = context.config, library_of(context)
+    count, scope = config.recall, library.scope
+    near, failed = designs_near(library, parent.architecture, count, replace(scope, unlike=parent.identity))
+    seen = {parent.name, *(one.id for one in near)}
+    return Recollection(
+        nearby=tuple(near),
+        best=tuple(diverse_best(library, count, seen)),
+        failed=tuple(failed),
+        lessons=tuple(
+            fitting_lessons(library, _topic(parent), library.size_of(parent.architecture), count, scope)
+            if config.recalls("lessons")
+            else ()
+        ),
+        wordings=tuple(_wordings(context, library, stage) if config.recalls("wordings") else ()),
+    )
+
+
+def library_of(context: SearchContext) -> StoredLibrary:
+    """The past as the search may see it."""
+    space, config = context.space, context.config
+    return StoredLibrary(
+        records=context.records,
+        vectors=context.vectors,
+        run_id=context.run_id,
+        goal=config.goal_settings(),
+        reference=space.source,
+        sizes=(space.settings.min_parameters, space.most_parameters),
+        reach=config.past_runs,
+    )
+
+
+def _wordings(context: SearchContext, library: StoredLibrary, stage: Stage) -> list[RetrievedWording]:
+    names = [context.dialect.prefix + name for name in _TEMPLATES[stage]]
+    counts = context.records.wording_counts(names, library.runs)
+    return better_wordings(counts, {name: context.prompts.hash(name) for name in names}) if counts else []
+
+
+def _topic(parent: TrialView) -> str:
+    """What to look lessons up by: what was thought and made last."""
+    return " ".join([*parent.rationale, parent.architecture.describe()])

@@ -1,0 +1,108 @@
+"""What a prompt is given from memory: designs near the current one, good ones, failed ones, lessons that fit."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from memory.diversity import diverse
+from memory.filters import Filter
+from memory.library import DesignT, Library, Past
+from memory.recollection import RetrievedDesign, RetrievedLesson
+
+_WIDER = 4
+"""So many times what is wanted is looked at: equal designs and wordings count once."""
+_SIZE_SCALE = 0.25
+"""A lesson from a design that is larger or smaller by this much, in logarithms of the size, counts 1/e of one alike."""
+
+
+def designs_near(
+    library: Library[DesignT], design: DesignT, k: int, where: Filter
+) -> tuple[list[RetrievedDesign], list[RetrievedDesign]]:
+    """The `k` past designs nearest in shape that could be used, and the `k` nearest that could not, each once.
+
+    Unusable are those that failed and those over a limit of the run. Designs whose size does not fit are left out.
+    """
+    found = [*library.near(design, _WIDER * k, where)]
+    if where.succeeded is None:
+        # Few fail: among the nearest there may be none.
+        found += library.near(design, _WIDER * k, replace(where, succeeded=False))
+    distances = dict(found)
+    known = library.past(distances)
+    entries = [known[id] for id in sorted(distances, key=lambda id: distances[id]) if id in known and known[id].fits]
+    rows = [(one, _design(one, distances[one.id])) for one in _once(entries)]
+    usable, unusable = ([row for one, row in rows if one.unusable == which] for which in (False, True))
+    return usable[:k], unusable[:k]
+
+
+def diverse_best(
+    library: Library[DesignT], k: int, without: Collection[str] = (), pool: int = 32
+) -> list[RetrievedDesign]:
+    """`k` of the `pool` best designs that are unlike each other, by maximal marginal relevance (`memory.diversity`).
+
+    The first is the best one. Designs with an id or an identity in `without` are not among them, and none that is no
+    use or does not fit. The distance of an entry is the one to the first.
+    """
+    order = library.leading(pool)
+    known = library.past(order)
+    usable = [known[id] for id in order if id in known and not known[id].unusable and known[id].fits]
+    entries = [one for one in _once(usable) if one.score is not None and not {one.id, one.identity} & set(without)]
+    # Ranks, not scores: one design far behind would make all others alike in worth.
+    chosen = diverse([-place for place in range(len(entries))], [one.vector for one in entries], k)
+    return [_design(entries[place], _distance(entries[place], entries[chosen[0]])) for place in chosen]
+
+
+def fitting_lessons(
+    library: Library[DesignT], text: str, size: float, k: int, where: Filter, without: Collection[str] = ()
+) -> list[RetrievedLesson]:
+    """The `k` past lessons that fit best, each wording once, with how often it led to a better design.
+
+    How well one fits is the likeness of its wording to `text`, times that of its design's size to `size` (a share of
+    the source's), times its worth: 1 where all designs that it led to were better than their parents, 0.5 where none
+    was, 0.75 where that is not known. Wordings in `without`, as `plain` has them, are left out.
+    """
+    passages = [row for row in library.worded(text, _WIDER * k, where) if plain(row[1]) not in without]
+    known = library.past({_design_of(id) for id, _, _ in passages})
+    wordings: dict[str, list[tuple[str, str, float]]] = {}
+    for passage in passages:
+        if _design_of(passage[0]) in known:
+            wordings.setdefault(plain(passage[1]), []).append(passage)
+    fitted: list[tuple[float, RetrievedLesson]] = []
+    for same in wordings.values():
+        pasts = [known[_design_of(id)] for id, _, _ in same]
+        changes = [past.change for past in pasts if past.change is not None]
+        better = sum(change < 0 for change in changes)
+        worth = 0.75 if not changes else 0.5 + 0.5 * better / len(changes)
+        (id, words, distance), first = same[0], pasts[0]
+        outcome = first.outcome if len(changes) < 2 else f"{first.outcome}; {better} of {len(changes)} designs better"
+        lesson = RetrievedLesson(id, words, first.loss, outcome, distance, first.origin)
+        likeness = math.exp(-abs(math.log(first.size / size)) / _SIZE_SCALE)
+        fitted.append((max(0.0, 1 - distance) * likeness * worth, lesson))
+    # Of equal ones the one nearer in wording stays before the other.
+    return [lesson for _, lesson in sorted(fitted, key=lambda entry: -entry[0])[:k]]
+
+
+def plain(text: str) -> str:
+    """A wording without what makes no difference: capitals and white space."""
+    return " ".join(text.lower().split())
+
+
+def _once(entries: Sequence[Past]) -> Iterator[Past]:
+    """Each design once, from the run that asks where it has it."""
+    kept: dict[str, Past] = {}
+    for entry in entries:
+        before = kept.get(entry.identity)
+        if before is None or (before.origin and not entry.origin):
+            kept[entry.identity] = entry
+    yield from kept.values()
+
+
+def _design(past: Past, distance: float) -> RetrievedDesign:
+    return RetrievedDesign(past.id, past.design, past.loss, past.outcome, distance, past.origin)
+
+
+def _distance(one: Past, other: Past) -> float:
+    return math.dist(one.vector, other.vector)
+
+
+def _design_of(lesson: str) -> str:
+    return lesson.rpartition("/")[0]
