@@ -45,12 +45,19 @@ class SearchCache:
         cells = [Cell.from_string(text) for text in document["cells"]]
         history = tuple(Tried(turn, cell, 100.0 - self._table.validation(cell)) for turn, cell in enumerate(cells))
         ledger = document["ledger"]
-        return Searched(history, None if ledger is None else Ledger.model_validate(ledger)), document["seconds"]
+        tokens = document.get("tokens")
+        found = Searched(
+            history,
+            None if ledger is None else Ledger.model_validate(ledger),
+            None if tokens is None else (tokens[0], tokens[1]),
+        )
+        return found, document["seconds"]
 
 
 def _document(found: Searched, seconds: float) -> dict[str, Any]:
     return {
         "cells": [tried.design.string for tried in found.history],
         "ledger": None if found.ledger is None else found.ledger.model_dump(mode="json"),
+        "tokens": found.tokens,
         "seconds": seconds,
     }

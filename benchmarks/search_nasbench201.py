@@ -47,6 +47,7 @@ from benchmarks.outcome import RESULTS, finish, shared_file
 from benchmarks.search_cache import SearchCache
 from benchmarks.table_agents import TASK, AgentsContender, agents_config, chat_ask, copying_ask, random_ask, total
 from benchmarks.table_search import Array, Contender, Contends, accuracy_of_best, band_of_mean, row_of
+from graph.config import MemoryMode
 from memory.ledger import Ledger
 from prompts.library import PromptLibrary
 from tools.embedded import embedded_model_file
@@ -101,9 +102,9 @@ def controls(trials: int) -> dict[str, Contends]:
     return {name: AgentsContender(ask_of, config, searches_per_seed=10) for name, ask_of in CONTROLS.items()}
 
 
-def agents(team: ChatTeam, trials: int) -> AgentsContender:
-    """The agents with these chat models."""
-    config, dialect = agents_config(trials), DIALECTS["nasbench201"](NASBench201Space(), TASK)
+def agents(team: ChatTeam, trials: int, memory: MemoryMode = "off") -> AgentsContender:
+    """The agents with these chat models. Kept searches are those without memory, unless `kept` says more."""
+    config, dialect = agents_config(trials, memory), DIALECTS["nasbench201"](NASBench201Space(), TASK)
     prompts, model = PromptLibrary(), embedded_model_file()
     kept = {
         "pipeline": PIPELINE,

@@ -1,14 +1,15 @@
 """The agents on a table: the pipeline of a whole search, on cells whose worth is looked up.
 
 What is the product's own: evolver, distiller, their templates and schemas, the chat model, the checker's rule
-(`graph.examination`), the rule of acceptance, the split of the stages, the ledger. What is not there: memory of other
-runs, since nothing of one search may reach another one. Turn 0 is a cell drawn at random (SEKI names no start).
+(`graph.examination`), the rule of acceptance, the split of the stages, the ledger, and by the setting `memory` what the
+search remembers of itself (`benchmarks.table_memory`). What is not there: memory of other runs, since nothing of one
+search may reach another one. Turn 0 is a cell drawn at random (SEKI names no start).
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from agents.chat_answers import Answer
@@ -21,9 +22,10 @@ from agents.evolver import Evolver
 from agents.outlook import Outlook
 from agents.proposers import Proposed, Rejection, Tried
 from agents.proposers.random_search import RandomSearch
+from benchmarks.table_memory import CellMemory
 from benchmarks.table_search import Searched, turn_seed
 from graph.acceptance import accepted
-from graph.config import SearchConfig
+from graph.config import MemoryMode, SearchConfig
 from graph.examination import Examiner
 from memory.ledger import DUPLICATE, Ledger, ledger_of
 from memory.recollection import NOTHING, Recollection
@@ -37,10 +39,12 @@ TASK = "CIFAR-10"
 _LONGEST_ANSWER = 256
 
 
-def agents_config(trials: int) -> SearchConfig:
+def agents_config(trials: int, memory: MemoryMode = "off") -> SearchConfig:
     """The settings of one search: the product's defaults, written down so that no environment variable changes them."""
     return SearchConfig(
         trials=trials,
+        memory=memory,
+        recall=3,
         self_evolution=None,
         top_k=10,
         sample_size=4,
@@ -140,6 +144,7 @@ class AgentsSearch:
     trials: list[CellTrial] = field(default_factory=list)
     proposals: list[Proposal] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    memory: CellMemory = field(default_factory=CellMemory)
 
     async def run(self) -> Searched:
         """All trials of the settings."""
@@ -152,11 +157,14 @@ class AgentsSearch:
             ),
         }
         parent = self._measure(space.sample(random.Random(f"first {self.seed}")), "start")  # noqa: S311
+        self.memory.remember(parent, None, [])
         turn = barren = relief = 0
         while len(self.trials) < self.config.trials:
             turn += 1
             stage, relief = self._stage(barren, relief)
             situation = TableSituation(turn, space, tuple(self.trials), parent, turn_seed(self.seed, turn))
+            if stage != "judge":
+                situation = replace(situation, recollection=self.memory.recollect(parent, self.config))
             if stage == "judge":
                 proposed = await RandomSearch().ask(situation)
                 assert proposed.draft is not None  # noqa: S101 - a judge's is legal
@@ -167,10 +175,13 @@ class AgentsSearch:
             barren = barren + 1 if cell is None else 0
             if cell is not None:
                 child = self._measure(cell, stage)
+                made_of, words = self.proposals[-1].based_on[:1], self.proposals[-1].rationale
+                self.memory.remember(child, self.trials[made_of[0]] if made_of else None, words)
                 if stage == "self_evolution" and accepted(self.config, child, parent, self.trials, situation.seed):
                     parent = child
         history = tuple(Tried(trial.number, trial.architecture, trial.score) for trial in self.trials)
-        return Searched(history, ledger_of(self.proposals, self.calls))
+        read, written = (sum(getattr(call, name) for call in self.calls) for name in ("input_tokens", "output_tokens"))
+        return Searched(history, ledger_of(self.proposals, self.calls), (read, written))
 
     def _stage(self, barren: int, relief: int) -> tuple[str, int]:
         """Whose turn it is, as in a search, and how many turns a judge then has."""
@@ -224,8 +235,17 @@ class AgentsSearch:
 
     async def _recorded(self, question: Question) -> Answer:
         answer = await self.ask(question)
-        call = Call(run_id="", turn=question.turn, agent=question.agent, model=answer.model, faults=list(answer.faults))
-        self.calls.append(call)
+        self.calls.append(
+            Call(
+                run_id="",
+                turn=question.turn,
+                agent=question.agent,
+                model=answer.model,
+                input_tokens=answer.input_tokens,
+                output_tokens=answer.output_tokens,
+                faults=list(answer.faults),
+            )
+        )
         return answer
 
 
@@ -248,6 +268,9 @@ def _row(
         prompt_hash=proposed.prompt_hash,
         raw=proposed.raw,
         parsed=proposed.parsed,
+        rationale=list(proposed.rationale),
+        based_on=list(proposed.based_on),
+        retrieved=proposed.shown.listed(),
         problems=list(problems),
         outcome=outcome,
     )

@@ -26,10 +26,14 @@ class Searcher(Protocol):
 
 @dataclass(frozen=True)
 class Searched:
-    """What one search tried, with the error on validation as the value; of agents also the ledger."""
+    """What one search tried, with the error on validation as the value; of agents also ledger and tokens.
+
+    The `tokens` are those that its calls read and wrote.
+    """
 
     history: Sequence[Tried[Cell]]
     ledger: Ledger | None = None
+    tokens: tuple[int, int] | None = None
 
 
 class Contends(Protocol):

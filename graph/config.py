@@ -25,6 +25,8 @@ from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 # These change where things are kept, how they are computed or when the search stops, not what its trials are.
 _WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "budget", "prices", "record", "replay"}
 
+MemoryMode = Literal["full", "no_prompts", "no_lessons", "off"]
+
 
 class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
     """What to search and how. Where no size is limited, `max_parameters` is 85 % of the source's."""
@@ -98,7 +100,7 @@ class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
         description="designs that are asked for in each turn, of agents and judges alike; only the one is paid for of "
         "which a surrogate model, or before it knows enough the saliency forecast, expects most",
     )
-    memory: Literal["full", "no_prompts", "no_lessons", "off"] = Field(
+    memory: MemoryMode = Field(
         "full",
         description="what memory gives to the agents: past designs, lessons and patterns, wordings of prompts that did "
         "better; no_prompts: no wordings; no_lessons: neither lessons nor patterns; off: nothing, and the surrogate "

@@ -5,7 +5,8 @@ from functools import partial
 
 from graph.context import SearchContext
 from graph.state import Stage
-from memory.recall import designs_near, diverse_best, fitting_lessons
+from memory.recall import Here
+from memory.recall import recollect as recollect_from
 from memory.recollection import NOTHING, Recollection, RetrievedWording
 from memory.stored_library import StoredLibrary
 from memory.views import TrialView
@@ -30,20 +31,13 @@ def recollect(context: SearchContext, stage: Stage, turn: int, parent: TrialView
 
 def _look(context: SearchContext, stage: Stage, parent: TrialView) -> Recollection:
     config, library = context.config, library_of(context)
-    count, scope = config.recall, library.scope
-    near, failed = designs_near(library, parent.architecture, count, replace(scope, unlike=parent.identity))
-    seen = {parent.name, *(one.id for one in near)}
-    return Recollection(
-        nearby=tuple(near),
-        best=tuple(diverse_best(library, count, seen)),
-        failed=tuple(failed),
-        lessons=tuple(
-            fitting_lessons(library, _topic(parent), library.size_of(parent.architecture), count, scope)
-            if config.recalls("lessons")
-            else ()
-        ),
-        wordings=tuple(_wordings(context, library, stage) if config.recalls("wordings") else ()),
-    )
+    design = parent.architecture
+    # Lessons are looked up by what was thought and made last.
+    topic = " ".join([*parent.rationale, design.describe()])
+    here = Here(parent.name, parent.identity, design, library.size_of(design), topic)
+    found = recollect_from(library, here, config.recall, library.scope, config.recalls("lessons"))
+    wordings = _wordings(context, library, stage) if config.recalls("wordings") else []
+    return replace(found, wordings=tuple(wordings))
 
 
 def library_of(context: SearchContext) -> StoredLibrary:
@@ -64,8 +58,3 @@ def _wordings(context: SearchContext, library: StoredLibrary, stage: Stage) -> l
     names = [context.dialect.prefix + name for name in _TEMPLATES[stage]]
     counts = context.records.wording_counts(names, library.runs)
     return better_wordings(counts, {name: context.prompts.hash(name) for name in names}) if counts else []
-
-
-def _topic(parent: TrialView) -> str:
-    """What to look lessons up by: what was thought and made last."""
-    return " ".join([*parent.rationale, parent.architecture.describe()])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-WEIGHT_OF_RELEVANCE = 0.7
+WEIGHT_OF_RELEVANCE = 0.5
 """Lambda of maximal marginal relevance: 1 takes the most relevant ones, 0 those that are least alike."""
 
 

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from memory.diversity import diverse
 from memory.filters import Filter
-from memory.library import DesignT, Library, Past
-from memory.recollection import RetrievedDesign, RetrievedLesson
+from memory.library import Library, Past
+from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
+
+CurrentT = TypeVar("CurrentT")
 
 _WIDER = 4
 """So many times what is wanted is looked at: equal designs and wordings count once."""
@@ -15,8 +18,39 @@ _SIZE_SCALE = 0.25
 """A lesson from a design that is larger or smaller by this much, in logarithms of the size, counts 1/e of one alike."""
 
 
+@dataclass(frozen=True)
+class Here(Generic[CurrentT]):
+    """Where a search stands: its current design, with id and canonical hash, and its `size` as a share of the source's.
+
+    The `topic` is what lessons are looked up by: what was thought and made last, in words.
+    """
+
+    id: str
+    identity: str
+    design: CurrentT
+    size: float
+    topic: str
+
+
+def recollect(
+    library: Library[CurrentT], here: Here[CurrentT], k: int, scope: Filter, lessons: bool = True
+) -> Recollection:
+    """Designs near the current one, good and failed ones, and lessons that fit it, at most `k` of each.
+
+    Nothing stands in it twice, nor the current design itself.
+    """
+    near, failed = designs_near(library, here.design, k, replace(scope, unlike=here.identity))
+    told = {here.id, here.identity, *(one.id for one in near)}
+    return Recollection(
+        nearby=tuple(near),
+        best=tuple(diverse_best(library, k, told)),
+        failed=tuple(failed),
+        lessons=tuple(fitting_lessons(library, here.topic, here.size, k, scope)) if lessons else (),
+    )
+
+
 def designs_near(
-    library: Library[DesignT], design: DesignT, k: int, where: Filter
+    library: Library[CurrentT], design: CurrentT, k: int, where: Filter
 ) -> tuple[list[RetrievedDesign], list[RetrievedDesign]]:
     """The `k` past designs nearest in shape that could be used, and the `k` nearest that could not, each once.
 
@@ -35,24 +69,27 @@ def designs_near(
 
 
 def diverse_best(
-    library: Library[DesignT], k: int, without: Collection[str] = (), pool: int = 32
+    library: Library[CurrentT], k: int, without: Collection[str] = (), pool: int = 64
 ) -> list[RetrievedDesign]:
-    """`k` of the `pool` best designs that are unlike each other, by maximal marginal relevance (`memory.diversity`).
+    """`k` good designs that are unlike each other, by maximal marginal relevance (`memory.diversity`).
 
-    The first is the best one. Designs with an id or an identity in `without` are not among them, and none that is no
-    use or does not fit. The distance of an entry is the one to the first.
+    Good is the better half of the `pool` best ones that are of use and fit: while few were measured, the others are no
+    example. Those with an id or an identity in `without` are not told. The first is the best, and the distance of an
+    entry is the one to it.
     """
     order = library.leading(pool)
     known = library.past(order)
     usable = [known[id] for id in order if id in known and not known[id].unusable and known[id].fits]
-    entries = [one for one in _once(usable) if one.score is not None and not {one.id, one.identity} & set(without)]
+    scored = [one for one in _once(usable) if one.score is not None]
+    good = scored[: (len(scored) + 1) // 2]
+    entries = [one for one in good if not {one.id, one.identity} & set(without)]
     # Ranks, not scores: one design far behind would make all others alike in worth.
     chosen = diverse([-place for place in range(len(entries))], [one.vector for one in entries], k)
     return [_design(entries[place], _distance(entries[place], entries[chosen[0]])) for place in chosen]
 
 
 def fitting_lessons(
-    library: Library[DesignT], text: str, size: float, k: int, where: Filter, without: Collection[str] = ()
+    library: Library[CurrentT], text: str, size: float, k: int, where: Filter, without: Collection[str] = ()
 ) -> list[RetrievedLesson]:
     """The `k` past lessons that fit best, each wording once, with how often it led to a better design.
 
@@ -73,7 +110,11 @@ def fitting_lessons(
         better = sum(change < 0 for change in changes)
         worth = 0.75 if not changes else 0.5 + 0.5 * better / len(changes)
         (id, words, distance), first = same[0], pasts[0]
-        outcome = first.outcome if len(changes) < 2 else f"{first.outcome}; {better} of {len(changes)} designs better"
+        outcome = (
+            first.outcome
+            if len(changes) < 2
+            else f"{first.outcome}; {better} of {len(changes)} such designs were better"
+        )
         lesson = RetrievedLesson(id, words, first.loss, outcome, distance, first.origin)
         likeness = math.exp(-abs(math.log(first.size / size)) / _SIZE_SCALE)
         fitted.append((max(0.0, 1 - distance) * likeness * worth, lesson))

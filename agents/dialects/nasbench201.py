@@ -146,5 +146,9 @@ class NASBench201Dialect(Dialect[Cell, CellDraft, CellTrial]):
 
 def _row(trial: CellTrial) -> dict[str, Any]:
     """A trial as the templates show it."""
-    words = " ".join(_WORDS[name] for name in trial.architecture.operations)
-    return {"number": trial.number, "design": words, "accuracy": f"{trial.accuracy:.1f}"}
+    return {"number": trial.number, "design": cell_in_words(trial.architecture), "accuracy": f"{trial.accuracy:.1f}"}
+
+
+def cell_in_words(cell: Cell) -> str:
+    """A cell as the agents are shown it: the operations of its edges."""
+    return " ".join(_WORDS[name] for name in cell.operations)
