@@ -65,7 +65,17 @@ class _Workbench:
             make: Callable[..., Awaitable[str]], description: str, schema: type[BaseModel] = DesignDraft
         ) -> StructuredTool:
             name = make.__name__
-            return StructuredTool.from_function(coroutine=make, name=name, description=description, args_schema=schema)
+
+            async def traced(**arguments: object) -> str:
+                given = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": name, "input.value": arguments}
+                with self.context.tracing.span(f"execute_tool {name}", "TOOL", given) as span:
+                    result = await make(**arguments)
+                    span.say({"output.value": result})
+                    return result
+
+            return StructuredTool.from_function(
+                coroutine=traced, name=name, description=description, args_schema=schema
+            )
 
         return (
             tool(self.architecture_cost, "What a design costs, and what is illegal about it."),

@@ -11,6 +11,8 @@ from agents.settings import ChatSettings
 from agents.token_bounds import most_input_tokens
 from agents.tool_use import Messages, ToolCalls, ToolQuestion, ask_with_tools, described_bytes, faults_of
 from graph.budget import CUT_OFF
+from graph.traced_calls import answered, asked
+from graph.tracing import OpenSpan
 from memory.tables import Call
 
 if TYPE_CHECKING:
@@ -62,12 +64,27 @@ async def _ask(context: "SearchContext", question: Question, candidate: int) -> 
     most += described_bytes(question.tools) if isinstance(question, ToolQuestion) else 0
     seconds = spending.allow_call(question.agent, most, longest)
     context.records.add_prompt(question.prompt.hash, question.prompt.name, question.prompt.template)
+    with context.tracing.span(f"chat {settings.chat_model}", "LLM", asked(question, settings, candidate)) as span:
+        return await _recorded(context, question, candidate, settings, (most, seconds), span)
+
+
+async def _recorded(
+    context: "SearchContext",
+    question: Question,
+    candidate: int,
+    settings: ChatSettings,
+    bounds: tuple[int, float | None],
+    span: OpenSpan,
+) -> Answer:
+    """The answer, recorded. `bounds` are the most input tokens that the question can have, and the seconds left."""
+    (most, seconds), longest, spending = bounds, settings.max_tokens, context.spending
     answer, temperature = await _answer(context, question, candidate, settings, seconds)
     if not answer.input_tokens:
         # Given up, or from a server that counts nothing: the most that it can have been is counted.
         written = longest if answer.error == CUT_OFF else min(longest, len(answer.raw.encode("utf-8", "replace")))
         answer = answer.model_copy(update={"input_tokens": most, "output_tokens": written})
-    context.records.add_call(
+    cost = spending.usd(question.agent, answer.input_tokens, answer.output_tokens, answer.cached_tokens)
+    call = context.records.add_call(
         Call(
             run_id=context.run_id,
             turn=question.turn,
@@ -75,19 +92,20 @@ async def _ask(context: "SearchContext", question: Question, candidate: int) -> 
             agent=question.agent,
             prompt_hash=question.prompt.hash,
             model=answer.model,
-            messages=messages,
+            messages=[{"role": role, "content": text} for role, text in question.messages],
             answer=answer.raw,
-            schema_name=schema,
+            schema_name=question.schema.__name__,
             temperature=temperature,
             input_tokens=answer.input_tokens,
             output_tokens=answer.output_tokens,
             cached_tokens=answer.cached_tokens,
-            cost_usd=spending.usd(question.agent, answer.input_tokens, answer.output_tokens, answer.cached_tokens),
+            cost_usd=cost,
             seconds=answer.seconds,
             error=answer.error,
             faults=list(answer.faults),
         )
     )
+    span.say(answered(answer, cost, call.id))
     if answer.error == CUT_OFF:
         raise spending.out_of_time()
     return answer

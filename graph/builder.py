@@ -1,10 +1,13 @@
-"""The state machine, as it is drawn in docs/architecture.md."""
+"""The state machine, as it is drawn in docs/architecture.md; each node in a span of its own."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
 
 from graph.context import SearchContext
 from graph.nodes.check import check
@@ -17,19 +20,20 @@ from graph.nodes.survey import survey
 from graph.routing import after_check, after_decide
 from graph.state import EvaluationTask, SearchState
 
+Node = TypeVar("Node", bound=Callable[..., Awaitable[SearchState]])
 Graph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]
 
 
 def make_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     """survey -> propose -> check (-> propose: repair) -> evaluate, one branch a trial -> remember -> decide -> ..."""
     builder = StateGraph(SearchState, context_schema=SearchContext)
-    builder.add_node("survey", survey)
-    builder.add_node("propose", propose)
-    builder.add_node("check", check)
-    builder.add_node("evaluate", evaluate, input_schema=EvaluationTask)
-    builder.add_node("remember", remember)
-    builder.add_node("decide", decide)
-    builder.add_node("finish", finish)
+    builder.add_node("survey", _traced(survey))
+    builder.add_node("propose", _traced(propose))
+    builder.add_node("check", _traced(check))
+    builder.add_node("evaluate", _traced(evaluate), input_schema=EvaluationTask)
+    builder.add_node("remember", _traced(remember))
+    builder.add_node("decide", _traced(decide))
+    builder.add_node("finish", _traced(finish))
     builder.add_edge(START, "survey")
     builder.add_edge("survey", "propose")
     builder.add_edge("propose", "check")
@@ -44,3 +48,14 @@ def make_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
 def for_langgraph_tools() -> Graph:
     """The graph without a context, for LangGraph's own tools (see langgraph.json); they bring their checkpointer."""
     return make_graph()
+
+
+def _traced(node: Node) -> Node:
+    name = node.__name__
+
+    @wraps(node)
+    async def run(state: Any, runtime: Runtime[SearchContext]) -> SearchState:
+        with runtime.context.tracing.span(name, "CHAIN"):
+            return await node(state, runtime)
+
+    return cast(Node, run)

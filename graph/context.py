@@ -21,6 +21,7 @@ from graph.folder import Home, RunFolder
 from graph.space import make_space
 from graph.spending import Spending, paid_seconds
 from graph.state import Stage
+from graph.tracing import Tracing
 from memory.recollection import Recollection
 from memory.records import Records
 from memory.vectors import VectorStore
@@ -50,6 +51,7 @@ class RunContext:
     records: Records
     workers: Workers
     emit: Callable[[AnyEvent], None]
+    tracing: Tracing = field(default_factory=Tracing.off, kw_only=True)
 
     @property
     def home(self) -> Home:

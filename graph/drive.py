@@ -22,6 +22,7 @@ from graph.folder import Home
 from graph.nodes.survey import take_survey
 from graph.spending import Spending
 from graph.state import SearchState
+from graph.tracing import Tracing
 from memory.rebuild import open_vectors
 from memory.records import Records
 from prompts.library import PromptLibrary
@@ -57,7 +58,9 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
             # A cap had ended it: whether it still does is decided anew.
             ended: SearchState = {"stop": "", "reached": ""}
             await graph.aupdate_state(thread, ended, as_node="remember")
-        await _run(graph, start, thread, context)
+        attributes = {"session.id": run_id, "penjing.source": config.source, "penjing.corpus": config.corpus}
+        with context.tracing.span("search", "CHAIN", attributes):
+            await _run(graph, start, thread, context)
 
 
 async def _run(graph: "Graph", start: SearchState | None, thread: RunnableConfig, context: SearchContext) -> None:
@@ -84,6 +87,8 @@ async def _open(
         chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
     vectors = open_vectors(home.vectors, folder.private_vectors, records)
     stack.callback(vectors.close)
+    tracing = Tracing.into(records, run_id)
+    stack.callback(tracing.close)
     context = SearchContext(
         run_id=run_id,
         config=config,
@@ -95,6 +100,7 @@ async def _open(
         spending=spending,
         cassette=cassette,
         emit=emit,
+        tracing=tracing,
     )
     if chat is not None:
         await asyncio.to_thread(chat.check)

@@ -25,7 +25,10 @@ def recollect(context: SearchContext, stage: Stage, turn: int, parent: TrialView
         return NOTHING
     if turn not in context.recollections:
         look = partial(_look, context, stage, parent)
-        context.recollections[turn] = look() if context.cassette is None else context.cassette.recall(turn, look)
+        with context.tracing.span("recall", "RETRIEVER", {"penjing.turn": turn}) as span:
+            found = look() if context.cassette is None else context.cassette.recall(turn, look)
+            span.say({"penjing.retrieved": found.listed()})
+        context.recollections[turn] = found
     return context.recollections[turn]
 
 

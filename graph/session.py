@@ -19,7 +19,7 @@ from graph.spending import spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
 from memory.retrieval import best, nearest_to_limit
-from memory.tables import Call, Proposal, Run
+from memory.tables import Call, Proposal, Run, Span
 from memory.views import TrialView
 from tools.errors import InputError
 
@@ -143,6 +143,10 @@ class SearchSession:
     def calls(self) -> list[Call]:
         """Every call of a chat model."""
         return self._records.calls(self.run_id)
+
+    def spans(self) -> list[Span]:
+        """What was done when, in the order in which it began."""
+        return self._records.spans(self.run_id)
 
     def spent(self) -> Spent:
         """What the run has spent of its budget so far."""

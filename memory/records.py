@@ -5,11 +5,21 @@ from memory.past_records import PastRecords
 from memory.pattern_records import PatternRecords
 from memory.proposal_records import ProposalRecords
 from memory.run_records import RunRecords
+from memory.span_records import SpanRecords
 from memory.trial_records import TrialRecords
 from memory.wording_records import WordingRecords
 
 
-class Records(RunRecords, ProposalRecords, TrialRecords, IndexRecords, PastRecords, WordingRecords, PatternRecords):
+class Records(
+    RunRecords,
+    ProposalRecords,
+    TrialRecords,
+    IndexRecords,
+    PastRecords,
+    WordingRecords,
+    PatternRecords,
+    SpanRecords,
+):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
 
     Each method is one short transaction, durable when it returns, and gives plain objects that stay usable after it.

@@ -188,6 +188,28 @@ class RunEvent(Table, table=True):
     created_at: datetime = Field(default_factory=now)
 
 
+class Span(Table, table=True):
+    """A stretch of work in a run, from its start on: `ended_at` is None while it lasts, and where it was killed.
+
+    `kind` is OpenInference's (CHAIN, AGENT, LLM, TOOL, ...), and `attributes` have OpenTelemetry's names. What was said
+    in a call of a chat model is in its row, `call_id`.
+    """
+
+    id: str = Field(primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    parent_id: str | None = None
+    name: str
+    kind: str
+    turn: int | None = None
+    trial: int | None = None
+    call_id: int | None = None
+    status: str = "running"  # running, done or failed
+    message: str = Field(default="", sa_type=Text)
+    attributes: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    started_at: datetime = Field(default_factory=now)
+    ended_at: datetime | None = None
+
+
 class Call(Table, table=True):
     """One call of a chat model: what was sent, what came back, what it cost, what went wrong on the way in order."""
 

@@ -8,6 +8,7 @@ from graph.budget import BudgetReachedError
 from graph.context import RunContext, SearchContext
 from graph.events import EvaluationEvent, ProgressEvent
 from graph.state import EvaluationTask, SearchState
+from graph.tracing import OpenSpan
 from memory.retrieval import best
 from memory.tables import Evaluation
 from memory.views import TrialView
@@ -28,8 +29,11 @@ async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
     """The trial with its measurement, or, where the budget has no room for that, without one."""
     trial = context.records.trial(context.run_id, number)
     if trial.measurement is None:
-        await _measure(context, trial)
-        trial = context.records.trial(context.run_id, number)
+        design = {"penjing.design": trial.architecture.describe(), "penjing.parameters": trial.architecture.parameters}
+        with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design}) as span:
+            await _measure(context, trial)
+            trial = context.records.trial(context.run_id, number)
+            _trace(trial, span)
     if trial.measurement is not None:
         _tell(context, trial)
     return trial
@@ -94,6 +98,26 @@ async def grow(
         context.emit(ProgressEvent(run=context.run_id, trial=number, **progress.model_dump()))
 
     return await context.workers.trial(request, report, most_seconds)
+
+
+def _trace(trial: TrialView, span: OpenSpan) -> None:
+    found = trial.measurement
+    if found is None:
+        span.fail("the budget has no room for it")
+        return
+    if found.failure is not None:
+        span.fail(found.failure.message)
+    span.say(
+        {
+            "penjing.loss": found.loss,
+            "penjing.accuracy": found.accuracy,
+            "penjing.latency_ms": found.latency_ms,
+            "penjing.training_steps": len(found.training_losses),
+            "penjing.tokens": found.tokens,
+            "penjing.cached": trial.cached,
+            "penjing.evaluation": trial.evaluation_key,
+        }
+    )
 
 
 def _tell(context: SearchContext, trial: TrialView) -> None:

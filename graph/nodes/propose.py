@@ -1,6 +1,7 @@
 """propose: ask whoever's stage it is for designs, or again for those that the checker sent back."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from graph.events import StageEvent
 from graph.recalling import recollect
 from graph.screening import TOOL, outlook_of, trials_before
 from graph.state import SearchState, Stage
+from graph.tracing import OpenSpan
 from memory.recollection import NOTHING
 from memory.tables import Proposal
 
@@ -67,12 +69,13 @@ async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: i
     known = _recorded(context, turn, 0, candidate)
     if known is not None:
         return known
-    situation = _situation(context, stage, state, turn, candidate, None)
-    if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
-        situation = replace(situation, outlook=outlook_of(context, situation))
-    tools = agent_tools(context, stage, situation, candidate)
-    proposed = await context.proposer(stage, candidate, tools).ask(situation)
-    return _record(context, stage, turn, 0, candidate, proposed)
+    with _span(context, stage, turn, 0, candidate):
+        situation = _situation(context, stage, state, turn, candidate, None)
+        if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
+            situation = replace(situation, outlook=outlook_of(context, situation))
+        tools = agent_tools(context, stage, situation, candidate)
+        proposed = await context.proposer(stage, candidate, tools).ask(situation)
+        return _record(context, stage, turn, 0, candidate, proposed)
 
 
 async def _again(context: SearchContext, state: SearchState, proposal_id: int) -> int:
@@ -93,10 +96,26 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
         based_on=tuple(before.based_on),
     )
     stage = cast(Stage, before.stage)
-    situation = _situation(context, stage, state, turn, candidate, rejection)
-    proposed = await context.proposer(stage, candidate).ask(situation)
-    # The conversation goes on, and with it what stands in its first prompt.
-    return _record(context, stage, turn, before.attempt + 1, candidate, proposed, before.retrieved)
+    with _span(context, stage, turn, before.attempt + 1, candidate):
+        situation = _situation(context, stage, state, turn, candidate, rejection)
+        proposed = await context.proposer(stage, candidate).ask(situation)
+        # The conversation goes on, and with it what stands in its first prompt.
+        return _record(context, stage, turn, before.attempt + 1, candidate, proposed, before.retrieved)
+
+
+def _span(
+    context: SearchContext, stage: Stage, turn: int, attempt: int, candidate: int
+) -> AbstractContextManager[OpenSpan]:
+    name = context.proposer(stage).name
+    attributes = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": name,
+        "penjing.stage": stage,
+        "penjing.turn": turn,
+        "penjing.attempt": attempt,
+        "penjing.candidate": candidate,
+    }
+    return context.tracing.span(f"invoke_agent {name}", "AGENT", attributes)
 
 
 def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
