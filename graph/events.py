@@ -1,8 +1,10 @@
 """What a search says while it runs: typed events, each readable when printed."""
 
-from typing import Literal
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from graph.budget import BudgetCaps, Spent, used_in_words
 
@@ -192,3 +194,16 @@ AnyEvent = (
     | BudgetEvent
     | FinishedEvent
 )
+
+
+def recorded_in_words(payload: Mapping[str, Any]) -> str:
+    """A recorded event as it was told; of one that this version does not know, only of which kind it is."""
+    try:
+        return str(_events().validate_python(dict(payload)))
+    except ValidationError:
+        return f"{payload.get('kind', 'unknown')} (of another version)"
+
+
+@cache
+def _events() -> TypeAdapter[AnyEvent]:
+    return TypeAdapter(AnyEvent)

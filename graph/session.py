@@ -19,7 +19,7 @@ from graph.spending import spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
 from memory.retrieval import best, nearest_to_limit
-from memory.tables import Call, Proposal, Run, Span
+from memory.tables import Call, Proposal, Run, RunEvent, Span
 from memory.views import TrialView
 from tools.errors import InputError
 
@@ -144,6 +144,10 @@ class SearchSession:
         """Every call of a chat model."""
         return self._records.calls(self.run_id)
 
+    def events(self) -> list[RunEvent]:
+        """What happened so far, ticks of progress apart; a step that was interrupted is told again by `resume`."""
+        return self._records.events(self.run_id)
+
     def spans(self) -> list[Span]:
         """What was done when, in the order in which it began."""
         return self._records.spans(self.run_id)
@@ -235,7 +239,14 @@ class SearchSession:
     async def _drive(self, emit: Callable[[AnyEvent], None]) -> None:
         from graph.drive import drive
 
-        await drive(self.run_id, self.config, self._records, emit)
+        def tell(event: AnyEvent) -> None:
+            # On disk before anybody reads it. How far long work is means nothing afterwards.
+            if event.kind != "progress":
+                trial = getattr(event, "trial", None)
+                self._records.add_event(self.run_id, event.kind, event.model_dump(mode="json"), trial)
+            emit(event)
+
+        await drive(self.run_id, self.config, self._records, tell)
 
     def _settle(self, task: "asyncio.Task[None]") -> None:
         """Record how the run stands now that nobody works on it."""

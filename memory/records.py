@@ -1,5 +1,6 @@
 """The records of all searches: the one door to the tables."""
 
+from memory.event_records import EventRecords
 from memory.index_records import IndexRecords
 from memory.past_records import PastRecords
 from memory.pattern_records import PatternRecords
@@ -19,6 +20,7 @@ class Records(
     WordingRecords,
     PatternRecords,
     SpanRecords,
+    EventRecords,
 ):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
 

@@ -69,6 +69,28 @@ class TrialRecords(Database):
             session.flush()
             return trial
 
+    def reuse_evaluation(self, trial_id: int, key: str) -> bool:
+        """Give a trial that has none the evaluation of this key, if it was ever paid; whether it has one now.
+
+        It counts as cached unless its own run paid, and for no earlier trial: then a killed process paid for this one.
+
+        Raises:
+            KeyError: there is no such trial.
+        """
+        with self.writing() as session:
+            trial = session.get(Trial, trial_id, with_for_update=True)
+            if trial is None:
+                raise KeyError(trial_id)
+            if trial.evaluation_id is not None:
+                return True
+            known = session.exec(select(Evaluation).where(Evaluation.key == key).with_for_update()).first()
+            if known is None:
+                return False
+            same = select(Trial.id).where(Trial.run_id == trial.run_id, Trial.evaluation_id == known.id).limit(1)
+            trial.cached = known.run_id != trial.run_id or session.exec(same).first() is not None
+            trial.evaluation_id = known.id
+            return True
+
     def trial(self, run_id: str, number: int) -> TrialView:
         """One trial of a run.
 

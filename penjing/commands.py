@@ -165,6 +165,9 @@ def show(
             "accuracy, latency_ms, memory_mb, file_mb. A picture shows the front too, the third one as colour.",
         ),
     ] = None,
+    events: Annotated[
+        bool, typer.Option("--events", help="Also show what happened, in order; ticks of progress are not kept.")
+    ] = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -174,17 +177,20 @@ def show(
     """
     with reported_errors(as_json, debug):
         from memory.objectives import read_objectives
-        from penjing.documents import show_document
+        from penjing.documents import event_documents, show_document
 
         objectives = () if pareto is None else read_objectives([name.strip() for name in pareto.split(",")])
         session = open_session(run)
         if picture is not None:
             session.draw(picture, objectives)
         document = show_document(session, objectives)
+        happened = event_documents(session) if events else []
         if as_json:
-            print(json.dumps(document))
+            print(json.dumps({**document, "events": happened} if events else document))
         else:
             _print_run(session, document)
+            for event in happened:
+                _stdout().print(f"{event['at'][:19]}  {event['text']}", highlight=False, markup=False, soft_wrap=True)
             if objectives:
                 from penjing.tables import front_table
 
@@ -243,12 +249,13 @@ def _run(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import forecast_lines, ledger_lines, print_next, result_table, verdict
+    from penjing.tables import cache_lines, forecast_lines, ledger_lines, print_next, result_table, verdict
 
     result = document["result"]
     _stdout().print(result_table(result["table"]))
     _stdout().print(verdict(result["table"], session.config.asks_agents), highlight=False)
-    for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
+    lines = [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"]), *cache_lines(document["cache"])]
+    for line in lines:
         _stdout().print(line, highlight=False, soft_wrap=True)
     print_next(_stdout(), session.run_id, result)
 
@@ -256,6 +263,7 @@ def _run(session: "SearchSession", as_json: bool) -> None:
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     from penjing.tables import (
         budget_table,
+        cache_lines,
         forecast_lines,
         ledger_lines,
         result_table,
@@ -279,6 +287,8 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         words = [f"trial {trial['number']}: {trial['design']}", *retrieved_lines(trial["retrieved"], session.run_id)]
         console.print("\n".join(words), highlight=False, soft_wrap=True)
     for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
+        console.print(line, highlight=False, soft_wrap=True)
+    for line in cache_lines(document["cache"]):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]

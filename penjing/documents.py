@@ -56,6 +56,7 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "ledger": ledger_document(ledger_of(proposals, calls)),
         "forecasts": {name: found.model_dump() for name, found in forecast_quality(trials).items()},
         "budget": budget_document(session),
+        "cache": cache_document(trials),
         "tokens": {
             "input": sum(call.input_tokens for call in calls),
             "output": sum(call.output_tokens for call in calls),
@@ -74,6 +75,22 @@ def budget_document(session: "SearchSession") -> dict[str, Any]:
     done = sum(trial.measurement is not None for trial in session.trials())
     rows = {name: {"spent": getattr(spent, name), "cap": getattr(caps, name)} for name in type(caps).model_fields}
     return {"trials": {"spent": done, "cap": session.config.trials}, **rows, "unpriced_calls": spent.unpriced_calls}
+
+
+def cache_document(trials: Sequence[TrialView]) -> dict[str, Any]:
+    """How many trials got an evaluation that was paid for before, and the seconds that this saved."""
+    hits = [trial.measurement.seconds for trial in trials if trial.cached and trial.measurement is not None]
+    return {"hits": len(hits), "seconds_saved": sum(hits)}
+
+
+def event_documents(session: "SearchSession") -> list[dict[str, Any]]:
+    """What happened in a run, in order: when, in words, and the event's own fields."""
+    from graph.events import recorded_in_words
+
+    return [
+        {**event.payload, "at": event.created_at.isoformat(), "text": recorded_in_words(event.payload)}
+        for event in session.events()
+    ]
 
 
 def trial_document(trial: TrialView) -> dict[str, Any]:

@@ -138,6 +138,14 @@ def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
     return [f"forecasts' rank correlation with what was measured: {', '.join(known)}"] if known else []
 
 
+def cache_lines(cached: dict[str, Any]) -> list[str]:
+    """What was not paid for again, on one line; none where everything was new."""
+    if not cached["hits"]:
+        return []
+    trials = "1 trial" if cached["hits"] == 1 else f"{cached['hits']} trials"
+    return [f"from cache, not paid for again: {trials}, {cached['seconds_saved']:,.0f} s saved"]
+
+
 def budget_table(budget: dict[str, Any]) -> Table:
     """What is spent of each part of the budget."""
     table = _table("Budget")

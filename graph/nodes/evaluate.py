@@ -1,7 +1,11 @@
 """evaluate: one branch of the fan-out grows and measures one trial; what was paid once is never paid again."""
 
+import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from filelock import FileLock, Timeout
 from langgraph.runtime import Runtime
 
 from graph.budget import BudgetReachedError
@@ -14,6 +18,9 @@ from memory.tables import Evaluation
 from memory.views import TrialView
 from tools.measurement import Measurement
 from tools.requests import Progress, TrialRequest
+
+LOCK_FILE = "evaluation.lock"
+_WAIT_SECONDS = 0.5
 
 
 async def evaluate(state: EvaluationTask, runtime: Runtime[SearchContext]) -> SearchState:
@@ -40,18 +47,50 @@ async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
 
 
 async def _measure(context: SearchContext, trial: TrialView) -> None:
-    records = context.records
     request = context.trial_request(trial.architecture)
-    known = records.evaluation(request.key)
-    cached = known is not None
-    if known is None:
+    if _at_hand(context, trial, request):
+        return
+    try:
+        async with _alone(context, trial, request):
+            # Another search may have paid for it in the meantime.
+            if not _at_hand(context, trial, request) and (paid := await _pay(context, trial, request)) is not None:
+                context.records.finish_trial(trial.trial_id, paid.id, cached=paid.run_id != context.run_id)
+    except BudgetReachedError:
+        return
+
+
+def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) -> bool:
+    """Whether the trial got its evaluation from the records: anyone's success, or its own failure."""
+    keys = (request.key, _key_of_failure(request, trial))
+    return any(context.records.reuse_evaluation(trial.trial_id, key) for key in keys)
+
+
+def _key_of_failure(request: TrialRequest, trial: TrialView) -> str:
+    """A failure may be the machine's: it is this trial's result, but no other one's."""
+    return f"{request.key}/{trial.name}"
+
+
+@asynccontextmanager
+async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest) -> AsyncIterator[None]:
+    """The right to pay for an evaluation: one search in this home has it at a time, at most until its process ends.
+
+    Raises BudgetReachedError where the wall clock ends the wait for it.
+    """
+    request.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(request.folder / LOCK_FILE, blocking=False, thread_local=False)
+    waits = Progress(phase="waiting for another search, which grows this design", done=0, total=1)
+    while not lock.is_locked:
         try:
-            known = await _pay(context, trial, request)
-        except BudgetReachedError:
-            return
-    if known is not None:
-        assert known.id is not None  # noqa: S101 - a stored row has an id
-        records.finish_trial(trial.trial_id, known.id, cached)
+            lock.acquire()
+        except Timeout:
+            if context.spending.seconds_left() == 0:
+                raise context.spending.out_of_time() from None
+            context.emit(ProgressEvent(run=context.run_id, trial=trial.number, **waits.model_dump()))
+            await asyncio.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
@@ -69,8 +108,7 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
             # Paid for all the same: recorded, but not as the trial's result.
             key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
         elif failure is not None:
-            # A failure may be the machine's: it is this trial's result, but no other run's.
-            key = f"{key}/{trial.name}"
+            key = _key_of_failure(request, trial)
         if failure is not None and not measurement.seconds:
             measurement = measurement.model_copy(update={"seconds": seconds})
         evaluation = records.add_evaluation(

@@ -239,3 +239,49 @@ def test_foreign_keys_and_the_log_are_on(records: Records, tmp_path: Path) -> No
     raw = sqlite3.connect(tmp_path / "records.db")
     assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     raw.close()
+
+
+def test_what_another_run_paid_for_is_a_hit(
+    records: Records, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    paid = finish_trial(records, "run-a", 0, design(), 3.0)
+    records.create_run(Run(id="run-b"))
+    proposal = records.add_proposal(
+        Proposal(run_id="run-b", turn=0, stage="greedy", proposer="greedy", outcome="valid")
+    )
+    trial = records.add_trial(proposal.id, design())
+    assert not records.reuse_evaluation(trial.id, "unknown") and records.trial("run-b", 0).measurement is None
+    assert records.reuse_evaluation(trial.id, str(paid.evaluation_key))
+    found = records.trial("run-b", 0)
+    assert found.cached and found.measurement == paid.measurement
+    assert records.reuse_evaluation(trial.id, "unknown"), "it has one already"
+    assert records.trial("run-b", 0) == found
+    with pytest.raises(KeyError):
+        records.reuse_evaluation(99, str(paid.evaluation_key))
+
+
+def test_what_a_killed_process_had_paid_for_this_trial_is_no_hit(
+    records: Records, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    finish_trial(records, "run-a", 0, design(), 3.0)
+    other = design(hidden=32)
+    evaluation = records.add_evaluation(
+        Evaluation(
+            key="paid",
+            run_id="run-a",
+            architecture_hash=other.hash,
+            architecture=other.model_dump(mode="json"),
+            fidelity="quick",
+            status="done",
+            loss=2.0,
+            parameters=other.parameters,
+            measurement=Measurement(fidelity="quick", parameters=other.parameters, loss=2.0).model_dump(mode="json"),
+        )
+    )
+    trials = []
+    for turn in (1, 2):
+        fields = {"stage": "judge", "proposer": "random", "outcome": "valid"}
+        proposal = records.add_proposal(Proposal(run_id="run-a", turn=turn, **fields))
+        trials.append(records.add_trial(proposal.id, other))
+    assert [records.reuse_evaluation(trial.id, evaluation.key) for trial in trials] == [True, True]
+    assert [view.cached for view in records.trials("run-a")] == [False, False, True]

@@ -1,0 +1,27 @@
+"""Records of what happened in a run, in the order in which its user was told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlmodel import col, select
+
+from memory.database import Database
+from memory.tables import RunEvent
+from memory.values import storable
+
+
+class EventRecords(Database):
+    """Events are only ever added. A step that a killed process had begun is told again when the run goes on."""
+
+    def add_event(self, run_id: str, kind: str, payload: Mapping[str, Any], trial: int | None = None) -> RunEvent:
+        """Write an event down."""
+        with self.writing() as session:
+            row = RunEvent(run_id=run_id, kind=kind, trial=trial, payload=storable(dict(payload)))
+            session.add(row)
+            session.flush()
+            return row
+
+    def events(self, run_id: str) -> list[RunEvent]:
+        """All events of a run in the order in which they happened."""
+        with self.reading() as session:
+            return list(session.exec(select(RunEvent).where(RunEvent.run_id == run_id).order_by(col(RunEvent.id))))
