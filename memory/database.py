@@ -1,5 +1,7 @@
 """The database below the records: opening, migrating, and short transactions whose failures are one sentence."""
 
+import hashlib
+import platform
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +76,12 @@ class Database:
                 f"the records {place} do not fit this version of Penjing ({error}); update it, or choose another place"
             ) from error
         return cls(engine, place)
+
+    @property
+    def identity(self) -> str:
+        """Letters and digits that tell these records from others on one server: from the place where they are."""
+        place = self.place if "://" in self.place else f"{platform.node()}:{Path(self.place).absolute()}"
+        return f"r{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
     def close(self) -> None:
         """Let go of the database. Closing twice is harmless."""

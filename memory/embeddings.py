@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 POSITIONS = 32  # depths to which every design is resampled
 ARCHITECTURE_DIMENSIONS = 2 + 3 * POSITIONS
-TEXT_DIMENSIONS = 512  # half of them for words, half for runs of letters
+TEXT_DIMENSIONS = 256  # half of them for words, half for runs of letters
+# Names of both embeddings. Whoever changes what vectors they give changes the name, and stores are made again.
+ARCHITECTURE_EMBEDDING = f"widths{ARCHITECTURE_DIMENSIONS}"
+TEXT_EMBEDDING = f"hashed{TEXT_DIMENSIONS}"
 
 
 def embed_architecture(architecture: Architecture, reference: Architecture) -> "NDArray[np.float32]":
@@ -47,7 +50,7 @@ def _resample(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 def embed_texts(texts: Sequence[str]) -> "NDArray[np.float32]":
-    """Unit vectors of texts, shape (texts, 512), float32; an empty text gets an arbitrary fixed one."""
+    """Unit vectors of texts, shape (texts, 256), float32; an empty text gets an arbitrary fixed one."""
     if not texts:
         return np.zeros((0, TEXT_DIMENSIONS), dtype=np.float32)
     halves = [np.asarray(vectorizer.transform(texts).todense()) for vectorizer in _vectorizers()]

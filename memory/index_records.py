@@ -26,6 +26,18 @@ class IndexRecords(Database):
             prompts = session.exec(select(func.count()).select_from(Prompt)).one()
         return {"architectures": trials, "lessons": lessons, "prompts": prompts}
 
+    def newest_indexed(self, count: int) -> list[str]:
+        """The names of the trials that came last, `RUN/NUMBER`."""
+        with self.reading() as session:
+            rows = session.exec(
+                select(Trial.run_id, Trial.number)
+                .join(Run, col(Run.id) == col(Trial.run_id))
+                .where(*_indexed())
+                .order_by(col(Trial.id).desc())
+                .limit(count)
+            ).all()
+        return [f"{run_id}/{number}" for run_id, number in rows]
+
     def indexed_trials(self) -> dict[str, dict[int, int]]:
         """For each run the numbers of its indexed trials, each with how many lines of rationale it has."""
         found: dict[str, dict[int, int]] = {}

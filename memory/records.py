@@ -1,5 +1,6 @@
 """The records of all searches: the one door to the tables."""
 
+from memory.bulk_records import BulkRecords
 from memory.event_records import EventRecords
 from memory.index_records import IndexRecords
 from memory.past_records import PastRecords
@@ -15,12 +16,13 @@ class Records(
     RunRecords,
     ProposalRecords,
     TrialRecords,
+    BulkRecords,
     IndexRecords,
     PastRecords,
     WordingRecords,
     PatternRecords,
-    SpanRecords,
     EventRecords,
+    SpanRecords,
 ):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
 

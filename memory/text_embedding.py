@@ -1,42 +1,37 @@
-"""The text embedding in the form that Chroma stores by name with a collection and makes again when it is opened."""
+"""How lessons and prompts become vectors: hashed here, or by a server that speaks OpenAI's protocol."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
-from chromadb.utils.embedding_functions import register_embedding_function
+from memory.embeddings import TEXT_EMBEDDING, embed_texts
 
-from memory.embeddings import embed_texts
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+OPENAI = "openai-"
+"""How the names of embeddings by a server begin."""
 
 
-@register_embedding_function
-class HashedTextEmbedding(EmbeddingFunction[Documents]):
+class TextEmbedding(Protocol):
+    """Texts -> vectors [texts, dimensions], float32. Vectors compare only where the names are the same."""
+
+    @property
+    def name(self) -> str:
+        """Letters, digits, dots, dashes and underscores; it is part of the names of collections."""
+
+    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """One vector for each text. Raises `EmbeddingError` where it cannot be made."""
+
+
+class HashedTextEmbedding:
     """Hashed words and runs of letters; computed here, nothing is downloaded."""
 
-    def __init__(self) -> None:
-        pass
+    name = TEXT_EMBEDDING
 
-    def __call__(self, input: Documents) -> Embeddings:
-        return [np.asarray(vector, dtype=np.float32) for vector in embed_texts(input)]
+    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Unit vectors."""
+        return embed_texts(texts)
 
-    @staticmethod
-    def name() -> str:
-        """The name under which Chroma finds this class again."""
-        return "penjing_hashed_text"
 
-    def default_space(self) -> Space:
-        """Cosine: the length of a text does not matter."""
-        return "cosine"
-
-    def supported_spaces(self) -> list[Space]:
-        """Vectors have unit length, so all spaces rank alike."""
-        return ["cosine", "l2", "ip"]
-
-    def get_config(self) -> dict[str, Any]:
-        """There is nothing to configure."""
-        return {}
-
-    @staticmethod
-    def build_from_config(config: dict[str, Any]) -> "HashedTextEmbedding":
-        """The same embedding again."""
-        return HashedTextEmbedding()
+HASHED = HashedTextEmbedding()

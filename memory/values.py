@@ -8,6 +8,8 @@ from typing import Any
 def storable(value: Any) -> Any:
     """Text that UTF-8 can hold: a chat model's JSON may decode to lone surrogates, and PostgreSQL takes no NUL."""
     if isinstance(value, str):
+        if value.isascii() and "\x00" not in value:
+            return value  # nearly all of it
         return value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, dict):
         return {storable(key): storable(item) for key, item in value.items()}

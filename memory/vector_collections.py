@@ -1,14 +1,24 @@
-"""The Chroma folder below the vector store: opening it, telling whether it is broken, writing and querying."""
+"""The collections below the vector store: what is kept with each vector, writing, and searching with conditions.
 
+With a vector go the few fields that searches narrow by, and all else that is known as one JSON text, since every field
+is rows of Chroma's database and takes its time. A condition is not left to Chroma, which would first list all that
+meets it: more neighbours than are wanted are looked at, and those that meet it are taken. Only where these are too few
+is it rare enough for Chroma's own search among what meets it.
+"""
+
+import json
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from memory.embeddings import ARCHITECTURE_DIMENSIONS, TEXT_DIMENSIONS
+from memory.chroma_client import BrokenStoreError, open_folder, open_server, unreachable
+from memory.conditions import Where, chroma_conditions, meets
+from memory.embeddings import ARCHITECTURE_EMBEDDING
+from memory.text_embedding import HASHED, OPENAI, TextEmbedding
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,85 +29,120 @@ CollectionName = Literal["architectures", "lessons", "prompts"]
 COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "lessons", "prompts")
 Metadata = Mapping[str, str | int | float | bool | None]
 
+NARROWED: dict[CollectionName, tuple[str, ...]] = {
+    "architectures": ("run_id", "source", "corpus", "fidelity", "succeeded", "parameters"),
+    "lessons": ("run_id", "source", "corpus"),
+    "prompts": (),
+}
+"""The fields that Chroma itself can narrow by; conditions on all others work too, only slower where few meet them."""
+
 # Chroma writes its index to disk after this many changes; until then they are in its log.
 _SYNC_THRESHOLD = 1000
+_FACTS = "facts"
+# So many neighbours are looked at for those that meet a condition, before Chroma looks among what meets it.
+_LOOKED_AT = (32, 400)
 
 
-class BrokenStoreError(RuntimeError):
-    """The folder of a vector store cannot be read. It is to be wiped and rebuilt."""
+class Row(NamedTuple):
+    """What was found: its distance as Chroma has it (squared where it is Euclidean, 1 - cosine else), its metadata."""
+
+    id: str
+    distance: float
+    metadata: dict[str, Any]
 
 
 class VectorCollections:
-    """A Chroma folder that this process alone owns: a second process would read stale vectors from it.
+    """Collections of one Chroma, in a folder that this process alone owns, or on a server that several may use.
 
-    All writes are upserts, so that repeating one is harmless.
+    A second process on a folder would read stale vectors from it. All writes are upserts, so that repeating one is
+    harmless. Vectors of different embeddings are in different collections, by the embedding's name.
     """
 
-    def __init__(self, folder: Path, lock: "BaseFileLock | None" = None, temporary: bool = False) -> None:
-        """Open or make the store. `lock` is let go and a `temporary` folder removed by `close`.
+    def __init__(
+        self,
+        place: Path | str,
+        lock: "BaseFileLock | None" = None,
+        temporary: bool = False,
+        embedding: TextEmbedding = HASHED,
+        prefix: str = "",
+        busy: "BaseFileLock | None" = None,
+    ) -> None:
+        """Open or make the store in a folder, or on the server of a URL. `lock` is let go by `close`.
+
+        A `temporary` folder is removed by `close`. `busy` is held while the folder may be changed. `prefix` begins the
+        names of all collections.
 
         Raises:
-            BrokenStoreError: what is there cannot be read.
-            InputError: the folder cannot be made.
+            BrokenStoreError: what is in the folder cannot be read.
+            InputError: the folder cannot be made, or the server cannot be reached.
         """
-        self.folder = folder
+        self.place = place
         self.temporary = temporary
-        self._lock = lock
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"the folder of the vectors {folder} cannot be made ({error.strerror}); choose another place"
-            ) from error
+        self.embedding = embedding
+        self._lock, self._busy, self._prefix = lock, busy, prefix
         self._open()
 
+    @property
+    def folder(self) -> Path:
+        """The folder of the store. ValueError where it is on a server."""
+        if isinstance(self.place, str):
+            raise ValueError(f"the vectors are on the server {self.place}")
+        return self.place
+
     def _open(self) -> None:
-        from chromadb.api import ServerAPI
-        from chromadb.api.client import Client
-        from chromadb.config import Settings, System
         from chromadb.errors import ChromaError
-        from chromadb.telemetry.product import ProductTelemetryClient
 
-        from memory.text_embedding import HashedTextEmbedding
-
-        # `PersistentClient` would keep a start that failed for the life of the process, under the folder's name.
-        system = System(Settings(persist_directory=str(self.folder), is_persistent=True, anonymized_telemetry=False))
-        system.instance(ProductTelemetryClient)  # type: ignore[type-abstract]
-        system.instance(ServerAPI)  # type: ignore[type-abstract]
-        try:
-            system.start()
-            self._client = Client.from_system(system)
-        except (ChromaError, ValueError) as error:
-            raise BrokenStoreError(str(error)) from error
-        try:
+        with self._kept_still():
+            self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
             self._collections: dict[CollectionName, chromadb.Collection] = {}
-            for name in COLLECTIONS:
-                by_shape = name == "architectures"
-                self._collections[name] = self._client.get_or_create_collection(
-                    name,
-                    configuration={
-                        "hnsw": {"space": "l2" if by_shape else "cosine", "sync_threshold": _SYNC_THRESHOLD}
-                    },
-                    embedding_function=None if by_shape else HashedTextEmbedding(),  # type: ignore[arg-type]
-                )
-                self._probe(self._collections[name])
-        except (ChromaError, ValueError, BrokenStoreError) as error:
-            self._client.close()
-            raise BrokenStoreError(str(error)) from error
+            try:
+                for name in COLLECTIONS:
+                    self._collections[name] = self._client.get_or_create_collection(
+                        self._stored_name(name),
+                        configuration={
+                            "hnsw": {
+                                "space": "l2" if name == "architectures" else "cosine",
+                                "sync_threshold": _SYNC_THRESHOLD,
+                            }
+                        },
+                        embedding_function=None,
+                    )
+                    if isinstance(self.place, Path):
+                        self._probe(name)
+                if isinstance(self.place, Path):
+                    self._drop_outdated()
+            except (ChromaError, ValueError, BrokenStoreError) as error:
+                self._client.close()
+                raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
 
-    def _probe(self, collection: "chromadb.Collection") -> None:
+    def _stored_name(self, name: CollectionName) -> str:
+        embedding = ARCHITECTURE_EMBEDDING if name == "architectures" else self.embedding.name
+        return f"{self._prefix}{name}-{embedding}"
+
+    def _probe(self, name: CollectionName) -> None:
         """Ask for more neighbours than Chroma's log can hold: a lost index is otherwise answered from the log alone."""
+        collection = self._collections[name]
         wanted = min(collection.count(), 2 * _SYNC_THRESHOLD)
         if not wanted:
             return
-        size = ARCHITECTURE_DIMENSIONS if collection.name == "architectures" else TEXT_DIMENSIONS
-        found = collection.query(query_embeddings=[np.eye(1, size, dtype=np.float32)[0]], n_results=wanted, include=[])
+        stored = collection.get(limit=1, include=["embeddings"])["embeddings"]
+        if stored is None or not len(stored):
+            raise BrokenStoreError(f"the vectors of {name} cannot be read")
+        found = collection.query(query_embeddings=np.asarray(stored), n_results=wanted, include=[])
         # The index is approximate: some may be missed.
         if len(found["ids"][0]) < 0.75 * wanted:
-            raise BrokenStoreError(f"the index of {collection.name} is incomplete")
+            raise BrokenStoreError(f"the index of {name} is incomplete")
+
+    def _drop_outdated(self) -> None:
+        """Collections of earlier versions of our own embeddings serve nobody; those of a server's model cost money."""
+        kept = {self._stored_name(name) for name in COLLECTIONS}
+        for collection in self._client.list_collections():
+            embedding = collection.name.partition("-")[2]
+            if collection.name not in kept and embedding != HASHED.name and not embedding.startswith(OPENAI):
+                self._client.delete_collection(collection.name)
 
     def close(self) -> None:
-        """Let go of the folder. Closing twice is harmless."""
+        """Let go of the store. Closing twice is harmless."""
         self._client.close()
         if self.temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -116,77 +161,115 @@ class VectorCollections:
 
     def wipe(self) -> None:
         """Empty all collections."""
-        with self._named_failures():
+        with self._writing():
             for name in COLLECTIONS:
-                self._client.delete_collection(name)
+                self._client.delete_collection(self._stored_name(name))
         self._client.close()
         self._open()
 
     def counts(self) -> dict[CollectionName, int]:
         """How many entries each collection has."""
-        return {name: collection.count() for name, collection in self._collections.items()}
+        with self._reading():
+            return {name: collection.count() for name, collection in self._collections.items()}
 
-    def ids(self, name: CollectionName) -> set[str]:
-        """All ids of a collection."""
-        return set(self._collections[name].get(include=[])["ids"])
+    def ids(self, name: CollectionName, among: Sequence[str] | None = None) -> set[str]:
+        """All ids of a collection, or those of `among` that it has."""
+        with self._reading():
+            if among is not None and not among:
+                return set()
+            return set(self._collections[name].get(ids=None if among is None else list(among), include=[])["ids"])
 
     def delete(self, name: CollectionName, ids: Collection[str]) -> None:
         """Take entries out."""
         for batch in _batches(list(ids), self._client.get_max_batch_size()):
-            with self._named_failures():
+            with self._writing():
                 self._collections[name].delete(ids=batch)
 
     def upsert(
-        self,
-        name: CollectionName,
-        ids: list[str],
-        metadatas: list[Any],
-        documents: list[str],
-        embeddings: list[Any] | None = None,
+        self, name: CollectionName, ids: Sequence[str], embeddings: Any, metadatas: Sequence[dict[str, Any]]
     ) -> None:
-        """Put rows in, over those of the same ids; without embeddings the documents are embedded."""
+        """Put rows in, over those of the same ids: ids, vectors [rows, dimensions], what is known of each."""
+        rows = [{**_narrowing(name, metadata), _FACTS: json.dumps(metadata)} for metadata in metadatas]
         for batch in _batches(range(len(ids)), self._client.get_max_batch_size()):
             part = slice(batch[0], batch[-1] + 1)
-            with self._named_failures():
+            with self._writing():
                 self._collections[name].upsert(
-                    ids=ids[part],
-                    metadatas=metadatas[part],
-                    documents=documents[part],
-                    embeddings=embeddings[part] if embeddings is not None else None,
+                    ids=list(ids[part]),
+                    embeddings=embeddings[part],
+                    metadatas=rows[part],  # type: ignore[arg-type]
                 )
 
-    def search(
-        self, name: CollectionName, k: int, where: Mapping[str, Any] | None, **query: Any
-    ) -> list[tuple[str, float, dict[str, Any], str]]:
-        """The `k` nearest rows: id, distance, metadata, document."""
-        if k < 1 or not self._collections[name].count():
+    def search(self, name: CollectionName, k: int, where: Where | None, vector: Any) -> list[Row]:
+        """The `k` nearest rows that meet the conditions, nearest first; fewer where there are fewer."""
+        if k < 1:
             return []
-        found: Any = self._collections[name].query(
-            n_results=k, where=_where(where), include=["metadatas", "documents", "distances"], **query
-        )
-        rows = zip(*(found[part][0] for part in ("ids", "distances", "metadatas", "documents")), strict=True)
-        return [(id, distance, dict(metadata or {}), document) for id, distance, metadata, document in rows]
+        if not where:
+            return self._query(name, k, vector, None)
+        looked_at = max(_LOOKED_AT[0], 4 * k)
+        for count in (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
+            rows = self._query(name, count, vector, None)
+            found = [row for row in rows if meets(row.metadata, where)]
+            if len(found) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
+                return found[:k]
+        return self._narrowed(name, k, where, vector)
+
+    def _narrowed(self, name: CollectionName, k: int, where: Where, vector: Any) -> list[Row]:
+        conditions = chroma_conditions(where, NARROWED[name])
+        everything = all(key in NARROWED[name] for key in where)
+        count, all_rows = (k if everything else 4 * k), self._collections[name].count()
+        while True:
+            rows = self._query(name, min(count, all_rows), vector, conditions)
+            found = [row for row in rows if meets(row.metadata, where)]
+            if len(found) >= k or len(rows) < count or count >= all_rows:
+                return found[:k]
+            count *= 8
+
+    def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
+        with self._reading():
+            found: Any = self._collections[name].query(
+                query_embeddings=[vector], n_results=count, where=conditions, include=["metadatas", "distances"]
+            )
+        rows = zip(*(found[part][0] for part in ("ids", "distances", "metadatas")), strict=True)
+        return [Row(id, distance, json.loads(metadata[_FACTS])) for id, distance, metadata in rows]
+
+    def _kept_still(self) -> AbstractContextManager[object]:
+        """Chroma may write to its folder whenever it is used, also when it is asked."""
+        return nullcontext() if self._busy is None else self._busy
 
     @contextmanager
-    def _named_failures(self) -> Iterator[None]:
-        from chromadb.errors import InternalError
+    def _reading(self) -> Iterator[None]:
+        from chromadb.errors import ChromaError
+        from httpx import TransportError
 
         try:
-            yield
-        except InternalError as error:
-            raise InputError(
-                f"the vectors in {self.folder} could not be written ({error}); check that the disk has room"
-            ) from error
+            with self._kept_still():
+                yield
+        except (ChromaError, TransportError) as error:
+            raise self._failure(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        from chromadb.errors import InternalError
+
+        with self._reading():
+            try:
+                yield
+            except InternalError as error:
+                raise InputError(
+                    f"the vectors in {self.place} could not be written ({error}); check that the disk has room"
+                ) from error
+
+    def _failure(self, error: Exception) -> InputError:
+        if isinstance(self.place, str):
+            return unreachable(self.place, error)
+        return BrokenStoreError(
+            f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
+        )
 
 
-def _where(where: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Chroma takes one condition; several, also several on one key, go below `$and`."""
-    conditions = [
-        {key: {operator: operand}} if operator else {key: operand}
-        for key, wanted in (where or {}).items()
-        for operator, operand in (wanted.items() if isinstance(wanted, Mapping) else [("", wanted)])
-    ]
-    return {"$and": conditions} if len(conditions) > 1 else next(iter(conditions), None)
+def _narrowing(name: CollectionName, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    # Chroma has no place for missing values.
+    return {key: metadata[key] for key in NARROWED[name] if metadata.get(key) is not None}
 
 
 def _batches(items: Any, size: int) -> Iterable[Any]:

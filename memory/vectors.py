@@ -3,13 +3,18 @@
 It holds nothing that the records do not hold, and can be made again from them (`memory.rebuild`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from memory.conditions import Where
 from memory.embeddings import embed_architecture
 from memory.vector_collections import CollectionName, Metadata, VectorCollections
 from memory.views import TrialView
 from tools.architecture import Architecture
+
+_TEXT = "text"
 
 
 class Neighbour(NamedTuple):
@@ -30,52 +35,59 @@ class Passage(NamedTuple):
 
 
 class VectorStore(VectorCollections):
-    """Designs, lessons and prompts, in a Chroma folder that this process alone owns (`memory.rebuild.open_vectors`).
+    """Designs, lessons and prompts, in a Chroma that `memory.rebuild.open_vectors` opens.
 
-    All writes are upserts, so that repeating one is harmless.
+    All writes are upserts, so that repeating one is harmless. Conditions: see `memory.conditions`.
     """
 
     def add_trials(self, trials: Sequence[tuple[str, TrialView, Architecture, Metadata]]) -> None:
         """Put evaluated designs in: id `RUN/NUMBER`, trial, the source's architecture, metadata beside the usual."""
         rows = {id: (trial, reference, metadata) for id, trial, reference, metadata in trials}
-        self.upsert(
-            "architectures",
-            list(rows),
-            [_clean({**describe_trial(trial), **metadata}) for trial, _, metadata in rows.values()],
-            [trial.architecture.describe() for trial, _, _ in rows.values()],
-            [embed_architecture(trial.architecture, reference) for trial, reference, _ in rows.values()],
-        )
+        if rows:
+            self.upsert(
+                "architectures",
+                list(rows),
+                np.stack([embed_architecture(trial.architecture, source) for trial, source, _ in rows.values()]),
+                [{**describe_trial(trial), **metadata} for trial, _, metadata in rows.values()],
+            )
 
     def add_lessons(self, lessons: Sequence[tuple[str, str, Metadata]]) -> None:
         """Put lessons in: id, text, metadata."""
         self._add_texts("lessons", lessons)
 
     def add_prompts(self, prompts: Sequence[tuple[str, str, Metadata]]) -> None:
-        """Put prompts in: id, text, metadata."""
-        self._add_texts("prompts", prompts)
+        """Put prompts in: id, text, metadata. The id of a prompt is the hash of its text: what is there stays."""
+        present = self.ids("prompts", [id for id, _, _ in prompts])
+        self._add_texts("prompts", [prompt for prompt in prompts if prompt[0] not in present])
 
     def nearest(
-        self, architecture: Architecture, reference: Architecture, k: int, where: Mapping[str, Any] | None = None
+        self, architecture: Architecture, reference: Architecture, k: int, where: Where | None = None
     ) -> list[Neighbour]:
-        """The `k` designs nearest in shape, nearest first; `where` filters by metadata, all of its keys at once."""
+        """The `k` designs nearest in shape, nearest first, that meet the conditions."""
         vector = embed_architecture(architecture, reference)
         return [
             Neighbour(id, max(0.0, distance) ** 0.5, metadata)
-            for id, distance, metadata, _ in self.search("architectures", k, where, query_embeddings=[vector])
+            for id, distance, metadata in self.search("architectures", k, where, vector)
         ]
 
-    def lessons(self, text: str, k: int, where: Mapping[str, Any] | None = None) -> list[Passage]:
-        """The `k` lessons nearest in wording, nearest first."""
-        return [Passage(*row) for row in self.search("lessons", k, where, query_texts=[text])]
+    def lessons(self, text: str, k: int, where: Where | None = None) -> list[Passage]:
+        """The `k` lessons nearest in wording, nearest first, that meet the conditions."""
+        return self._passages("lessons", text, k, where)
 
-    def prompts(self, text: str, k: int, where: Mapping[str, Any] | None = None) -> list[Passage]:
-        """The `k` prompts nearest in wording, nearest first."""
-        return [Passage(*row) for row in self.search("prompts", k, where, query_texts=[text])]
+    def prompts(self, text: str, k: int, where: Where | None = None) -> list[Passage]:
+        """The `k` prompts nearest in wording, nearest first, that meet the conditions."""
+        return self._passages("prompts", text, k, where)
 
     def _add_texts(self, name: CollectionName, entries: Sequence[tuple[str, str, Metadata]]) -> None:
         rows = {id: (text, metadata) for id, text, metadata in entries}
-        texts = [text for text, _ in rows.values()]
-        self.upsert(name, list(rows), [_clean(metadata) for _, metadata in rows.values()], texts)
+        if rows:
+            vectors = self.embedding.embed([text for text, _ in rows.values()])
+            self.upsert(name, list(rows), vectors, [{**metadata, _TEXT: text} for text, metadata in rows.values()])
+
+    def _passages(self, name: CollectionName, text: str, k: int, where: Where | None) -> list[Passage]:
+        (vector,) = self.embedding.embed([text])
+        found = self.search(name, k, where, vector)
+        return [Passage(id, distance, metadata, metadata.pop(_TEXT)) for id, distance, metadata in found]
 
 
 def describe_trial(trial: TrialView) -> dict[str, str | int | float | bool | None]:
@@ -94,8 +106,3 @@ def describe_trial(trial: TrialView) -> dict[str, str | int | float | bool | Non
         "fidelity": measured.fidelity if measured else None,
         "failure": measured.failure.kind if measured and measured.failure else None,
     }
-
-
-def _clean(metadata: Metadata) -> dict[str, str | int | float | bool] | None:
-    """Without missing values, which Chroma has no place for, nor has it for no metadata at all but None."""
-    return {key: value for key, value in metadata.items() if value is not None} or None

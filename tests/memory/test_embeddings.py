@@ -67,7 +67,7 @@ def test_the_squared_distance_is_the_mean_squared_difference(source: Architectur
 @given(st.lists(st.text(max_size=60), max_size=5))
 def test_texts_become_unit_vectors(texts: list[str]) -> None:
     vectors = embed_texts(texts)
-    assert vectors.shape == (len(texts), 512) and vectors.dtype == np.float32
+    assert vectors.shape == (len(texts), 256) and vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
 
 

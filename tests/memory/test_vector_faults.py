@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from memory.chroma_client import BrokenStoreError
 from memory.rebuild import open_vectors
 from memory.records import Records
-from memory.vector_collections import BrokenStoreError
 from memory.vectors import VectorStore
 from tools.architecture import Architecture
 from tools.errors import InputError
@@ -75,7 +75,7 @@ def large(filled: Records, places: tuple[Path, Path]) -> tuple[Path, Path]:
 def test_a_lost_index_is_noticed(large: tuple[Path, Path], filled: Records) -> None:
     for folder in index_folders(large[0]):
         shutil.rmtree(folder)
-    with pytest.raises(BrokenStoreError, match="lessons is incomplete"):
+    with pytest.raises(BrokenStoreError, match="cannot be read"):
         VectorStore(large[0])
     with open_vectors(*large, filled) as store:
         assert store.counts() == EXPECTED

@@ -1,0 +1,136 @@
+"""The memory that `benchmarks.memory_speed` measures: filled run by run, and what exact search would find in it."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from benchmarks.past_searches import HOMES, SOURCES, TRIALS, PastRun, past_run, prompts, sentence, varied
+from graph.folder import Home
+from memory.embeddings import embed_architecture, embed_texts
+from memory.rebuild import index_prompts, index_trials
+from memory.records import Records
+from memory.vectors import VectorStore
+from tools.architecture import Architecture
+
+PROMPTS_SHARE = 500
+"""So many designs come to one prompt template."""
+
+Where = Mapping[str, Any]
+(SOURCE, CORPUS), _ = HOMES[0]
+OWN: Where = {"source": SOURCE, "corpus": CORPUS}
+
+
+def filters(run_id: str) -> dict[str, Where]:
+    """What searches ask with, from all down to one run of 50 designs."""
+    return {
+        "none": {},
+        "source and corpus": OWN,
+        "fidelity": {**OWN, "fidelity": "long_training"},
+        "parameters": {**OWN, "parameters": {"$gte": 100_000_000, "$lte": 106_000_000}},
+        "failed": {**OWN, "succeeded": False},
+        "one run": {**OWN, "run_id": run_id},
+    }
+
+
+@dataclass
+class Known:
+    """What was put in, for exact search: a vector of each design, the text of each lesson, and what filters ask for."""
+
+    vectors: list[Any] = field(default_factory=list)
+    facts: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    designs: list[int] = field(default_factory=list)
+    """Of each text the place of its design."""
+
+    def add(self, past: PastRun) -> None:
+        """All trials of a run."""
+        for trial in past.trials:
+            self.designs += [len(self.facts)] * len(trial.proposal.rationale)
+            self.texts += trial.proposal.rationale
+            self.vectors.append(embed_architecture(trial.architecture, past.source))
+            self.facts.append(
+                {
+                    "source": past.run.source,
+                    "corpus": past.run.corpus,
+                    "run_id": past.run.id,
+                    "fidelity": trial.evaluation.fidelity,
+                    "parameters": trial.architecture.parameters,
+                    "succeeded": trial.evaluation.loss is not None,
+                }
+            )
+
+    def allowed(self, where: Where) -> Any:
+        """Of each design whether it fits `where`."""
+        return np.array([all(_fits(facts[key], wanted) for key, wanted in where.items()) for facts in self.facts])
+
+    def nearest(self, query: Any, k: int, allowed: Any) -> Any:
+        """The `k` smallest distances of allowed designs, ascending."""
+        distances = np.linalg.norm(np.stack(self.vectors) - query, axis=1)
+        return np.sort(distances[allowed])[:k]
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if not isinstance(wanted, Mapping):
+        return bool(value == wanted)
+    return bool(wanted["$gte"] <= value <= wanted["$lte"])
+
+
+@dataclass
+class Filled:
+    """Records and vectors in one home, with what is known of them."""
+
+    home: Home
+    records: Records
+    store: VectorStore
+    known: Known = field(default_factory=Known)
+
+    @property
+    def size(self) -> int:
+        """Designs that it has."""
+        return len(self.known.facts)
+
+    def grow(self, designs: int, advance: Callable[[], None]) -> dict[str, float]:
+        """Bring it to so many designs, a run of 50 in each batch; seconds that records and vectors took."""
+        spent = {"records": 0.0, "vectors": 0.0}
+        first = self.size
+        for number in range(first // TRIALS, designs // TRIALS):
+            past = past_run(number)
+            self.known.add(past)
+            started = time.perf_counter()
+            self.records.create_run(past.run)
+            self.records.add_finished_trials(past.run.id, past.trials)
+            written = time.perf_counter()
+            index_trials(self.records, self.store, past.run.id)
+            spent["records"] += written - started
+            spent["vectors"] += time.perf_counter() - written
+            advance()
+        templates = prompts((designs - first) // PROMPTS_SHARE, first // PROMPTS_SHARE)
+        index_prompts(self.store, [self.records.add_prompt(*template) for template in templates])
+        return spent
+
+
+def questions(count: int) -> list[tuple[Architecture, Architecture, str]]:
+    """Designs like those that were put in but new, their source, and words to look lessons up by."""
+    chance = random.Random("questions")  # noqa: S311
+    found = []
+    for number in range(count):
+        past = past_run(number % 20)
+        source = SOURCES[SOURCE]
+        design = past.trials[chance.randrange(TRIALS)].architecture if past.run.source == SOURCE else source
+        found.append((varied(design, source, chance), source, f"{sentence(chance)} {sentence(chance)}"))
+    return found
+
+
+def distances_of_texts(known: Known, queries: list[str], k: int, allowed: Any) -> list[Any]:
+    """For each query the `k` smallest 1 - cosine over the wordings of lessons of allowed designs, ascending."""
+    best = [np.empty(0)] * len(queries)
+    asked = embed_texts(queries)
+    texts = list(dict.fromkeys(text for text, at in zip(known.texts, known.designs, strict=True) if allowed[at]))
+    for start in range(0, len(texts), 20_000):
+        for place, row in enumerate(1 - asked @ embed_texts(texts[start : start + 20_000]).T):
+            best[place] = np.sort(np.concatenate([best[place], row]))[:k]
+    return best
