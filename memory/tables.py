@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Connection, MetaData, Text, UniqueConstraint, event, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlmodel import Field, SQLModel
 
 # Constraints get stable names, so that later migrations can name what they change.
@@ -241,3 +241,21 @@ def _keep_finished(_mapper: Mapper[Trial], connection: Connection, trial: Trial)
     evaluation_id = connection.execute(select(stored.evaluation_id).where(stored.id == trial.id)).scalar_one()
     if evaluation_id is not None:
         raise FinishedTrialError(f"trial {trial.number} of run {trial.run_id} is finished and cannot be changed")
+
+
+@event.listens_for(Session, "do_orm_execute")
+def _keep_finished_in_bulk(state: ORMExecuteState) -> None:
+    """The same for an UPDATE of many trials at once, which passes by the single ones."""
+    if not state.is_update or state.bind_mapper is None or state.bind_mapper.class_ is not Trial:
+        return
+    stored = Trial.__table__.c  # type: ignore[attr-defined]
+    chosen = select(stored.run_id, stored.number).where(stored.evaluation_id.is_not(None)).limit(1)
+    conditions = getattr(state.statement, "whereclause", None)
+    rows = state.parameters
+    if isinstance(rows, list):
+        chosen = chosen.where(stored.id.in_([row["id"] for row in rows]))
+    if conditions is not None:
+        chosen = chosen.where(conditions)
+    finished = state.session.connection().execute(chosen).first()
+    if finished is not None:
+        raise FinishedTrialError(f"trial {finished.number} of run {finished.run_id} is finished and cannot be changed")

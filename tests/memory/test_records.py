@@ -7,7 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlmodel import select
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from memory.records import Records
 from memory.tables import Call, Evaluation, FinishedTrialError, Proposal, Run, Trial
@@ -285,3 +286,22 @@ def test_what_a_killed_process_had_paid_for_this_trial_is_no_hit(
         trials.append(records.add_trial(proposal.id, other))
     assert [records.reuse_evaluation(trial.id, evaluation.key) for trial in trials] == [True, True]
     assert [view.cached for view in records.trials("run-a")] == [False, False, True]
+
+
+def test_finished_trials_are_not_changed_in_bulk(
+    records: Records, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    before = finish_trial(records, "run-a", 0, design(), 3.0)
+    waiting = records.add_trial(records.add_proposal(proposal(turn=1)).id, design(hidden=32))
+    everyone, first = update(Trial).values(stage="judge"), col(Trial.number) == 0
+    for statement in (everyone, everyone.where(first)):
+        with pytest.raises(FinishedTrialError, match="trial 0 of run run-a"), records.writing() as session:
+            session.execute(statement)
+    with pytest.raises(FinishedTrialError), records.writing() as session:
+        session.execute(update(Trial), [{"id": before.trial_id, "stage": "judge"}])
+    with records.writing() as session:
+        session.execute(everyone.where(col(Trial.id) == waiting.id))
+        session.execute(update(Trial), [{"id": waiting.id, "cached": True}])
+    assert records.trial("run-a", 0) == before
+    after = records.trial("run-a", 1)
+    assert (after.stage, after.cached) == ("judge", True)
