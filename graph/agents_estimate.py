@@ -16,8 +16,9 @@ from agents.token_bounds import most_input_tokens
 from agents.tool_use import LONGEST_RESULT
 from graph.config import SearchConfig
 from graph.screening import expectation_in_words
-from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
+from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson, RetrievedWording
 from memory.views import TrialView
+from memory.wordings import MOST_LINES
 from prompts.library import PromptLibrary
 from tools.architecture import Architecture
 from tools.measurement import Measurement
@@ -101,17 +102,13 @@ def _bytes(question: Question) -> int:
 def _situation(
     config: SearchConfig, space: PrunedLMSpace, trials: list[TrialView], rejection: Rejection | None
 ) -> Situation:
-    outcome = "loss 10.0000, +0.1000 against the design that it was made from"
-    widest = max((trial.architecture.describe() for trial in trials), key=len)
-    nearby = RetrievedDesign("another/1", widest, 10.0, outcome, 0.1)
-    lesson = RetrievedLesson("another/1/0", _SENTENCE, 10.0, outcome, 0.1)
     situation = Situation(
         turn=1,
         space=space,
         trials=tuple(trials),
         parent=max(trials, key=lambda trial: len(trial.architecture.describe())),
         seed=0,
-        recollection=Recollection(nearby=(nearby,) * config.recall, lessons=(lesson,) * config.recall),
+        recollection=_recollection(config, trials),
         rejection=rejection,
     )
     if not config.show_picture:
@@ -120,6 +117,23 @@ def _situation(
     surrogate = Surrogate(space, records, space.designer.forecast)
     words = partial(expectation_in_words, objective=config.objective)
     return replace(situation, outlook=look_ahead(situation, surrogate, words, seed=0))
+
+
+def _recollection(config: SearchConfig, trials: list[TrialView]) -> Recollection:
+    """As much as memory gives by the settings, with words as long as any."""
+    outcome, origin = "loss 10.000, 0.100 below its parent; 1 of 2 such designs were better", "of another source model"
+    widest = max((trial.architecture.describe() for trial in trials), key=len)
+    design = RetrievedDesign("another/1", widest, 10.0, outcome, 0.1, origin)
+    lesson = RetrievedLesson("another/1/0", _SENTENCE, 10.0, outcome, 0.1, origin)
+    wording = RetrievedWording("another", "strategies", _SENTENCE * 2, outcome)
+    designs = (design,) * config.recall if config.recalls("designs") else ()
+    return Recollection(
+        nearby=designs,
+        best=designs,
+        failed=designs,
+        lessons=(lesson,) * config.recall if config.recalls("lessons") else (),
+        wordings=(wording,) * MOST_LINES if config.recalls("wordings") else (),
+    )
 
 
 def _trials(config: SearchConfig, designs: list[Architecture]) -> list[TrialView]:

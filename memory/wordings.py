@@ -9,8 +9,10 @@ from memory.recollection import RetrievedWording
 
 FEWEST_DESIGNS = 5
 """With fewer measured designs behind either wording nothing is said."""
-_MOST_LINES = 3
-_TAGS = re.compile(r"\{%.*?%\}|\{\{.*?\}\}|\{#.*?#\}", re.DOTALL)
+MOST_LINES = 3
+"""Of the lines of another wording so many are told."""
+_VALUES = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_TAGS = re.compile(r"\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,13 @@ def better_wordings(counts: Sequence[WordingCount], present: Mapping[str, str]) 
 
 
 def added_lines(own: str, other: str) -> list[str]:
-    """At most three lines of the body of `other` that `own` has not, without the marks of the template language."""
+    """At most three lines of the body of `other` that `own` has not, each value that it is filled with as `...`."""
     old, new = _lines(own), _lines(other)
-    return [line for line in new if not difflib.get_close_matches(line, old, n=1, cutoff=0.95)][:_MOST_LINES]
+    return [line for line in new if not difflib.get_close_matches(line, old, n=1, cutoff=0.95)][:MOST_LINES]
 
 
 def _lines(source: str) -> list[str]:
     """The words of a template's body, line by line; its header is between two lines of ---."""
     body = source.split("\n---", 1)[-1] if source.startswith("---") else source
-    stripped = [" ".join(_TAGS.sub(" ", line).split()) for line in body.splitlines()]
+    stripped = [" ".join(_VALUES.sub("...", _TAGS.sub(" ", line)).split()) for line in body.splitlines()]
     return [line for line in stripped if re.search(r"\w{2}", line)]

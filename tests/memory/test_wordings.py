@@ -48,6 +48,7 @@ def test_the_best_of_several_others_is_told() -> None:
 
 def test_lines_come_without_the_marks_of_the_template_language_and_are_few() -> None:
     assert added_lines(OWN, OTHER) == ["Move what is cut early to late layers."]
+    assert added_lines(OWN, "{% if a %}Cut {{ b }} or {{ c }} of {{ d }}.{% endif %}") == ["Cut ... or ... of ...."]
     many = OTHER + "\n".join(f"A wholly different thought, number {number * 1111}." for number in range(9))
     assert len(added_lines(OWN, many)) == 3
     assert added_lines("no header", "{{ x }} - {% if y %}\nno header\n") == []
