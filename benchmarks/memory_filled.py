@@ -11,13 +11,16 @@ import numpy as np
 from benchmarks.past_searches import HOMES, SOURCES, TRIALS, PastRun, past_run, prompts, sentence, varied
 from graph.folder import Home
 from memory.embeddings import embed_architecture, embed_texts
-from memory.rebuild import index_prompts, index_trials
+from memory.indexing import index_prompts, index_runs
 from memory.records import Records
 from memory.vectors import VectorStore
 from tools.architecture import Architecture
 
 PROMPTS_SHARE = 500
 """So many designs come to one prompt template."""
+
+RUNS = 20
+"""In each batch."""
 
 Where = Mapping[str, Any]
 (SOURCE, CORPUS), _ = HOMES[0]
@@ -94,17 +97,19 @@ class Filled:
         return len(self.known.facts)
 
     def grow(self, designs: int, advance: Callable[[], None]) -> dict[str, float]:
-        """Bring it to so many designs, a run of 50 in each batch; seconds that records and vectors took."""
+        """Bring it to so many designs, 20 runs of 50 in each batch; seconds that records and vectors took."""
         spent = {"records": 0.0, "vectors": 0.0}
         first = self.size
-        for number in range(first // TRIALS, designs // TRIALS):
-            past = past_run(number)
-            self.known.add(past)
+        for start in range(first // TRIALS, designs // TRIALS, RUNS):
+            batch = [past_run(number) for number in range(start, min(start + RUNS, designs // TRIALS))]
+            for past in batch:
+                self.known.add(past)
             started = time.perf_counter()
-            self.records.create_run(past.run)
-            self.records.add_finished_trials(past.run.id, past.trials)
+            for past in batch:
+                self.records.create_run(past.run)
+                self.records.add_finished_trials(past.run.id, past.trials)
             written = time.perf_counter()
-            index_trials(self.records, self.store, past.run.id)
+            index_runs(self.records, self.store, [past.run.id for past in batch])
             spent["records"] += written - started
             spent["vectors"] += time.perf_counter() - written
             advance()

@@ -9,7 +9,7 @@ nearest lessons, each with 100 questions that the store has not seen; without a 
 corpus), and by fidelity, by a range of parameters, failed designs alone, one run alone. Recall is the share of what
 was found that is as near as exact search over all vectors finds, for both.
 
-Insertion is in batches of one run of 50 designs, records and vectors; `vectors` is the share of the second alone.
+Insertion is in batches of 20 runs of 50 designs, records and vectors; `vectors` is the share of the second alone.
 `single` is what one trial takes at its end, as a search puts it in; `after` the retrieval right after it. Opening is
 that of a fresh process, five times, with the records and their agreement checked; its imports are stated apart.
 `second` is the opening of another process while this one owns the store. Rebuilding is from the records alone.
@@ -37,7 +37,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.growing import new_figure, save_figure
-from benchmarks.memory_filled import OWN, Filled, Known, distances_of_texts, filters, questions
+from benchmarks.memory_filled import OWN, RUNS, Filled, Known, distances_of_texts, filters, questions
 from benchmarks.outcome import RESULTS, finish
 from benchmarks.past_searches import TRIALS, past_run
 from graph.folder import Home
@@ -172,7 +172,7 @@ def measure(home: Home, sizes: Sequence[int]) -> dict[str, Any]:
                     filled = Filled(home, records, store, known)
                     bars.update(bar, completed=filled.size // TRIALS)
                     before = filled.size
-                    spent = filled.grow(size - TRIALS, lambda bar=bar: bars.advance(bar))
+                    spent = filled.grow(size - TRIALS, lambda bar=bar: bars.advance(bar, RUNS))
                     added = filled.size - before
                     row: dict[str, Any] = {
                         "designs_per_second": round(added / sum(spent.values()), 1),

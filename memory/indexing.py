@@ -61,6 +61,16 @@ def index_trials(records: Records, store: VectorStore, run_id: str, numbers: Col
     entries.put_into(store)
 
 
+def index_runs(records: Records, store: VectorStore, runs: Sequence[str], batch: int = 1000) -> None:
+    """Put all finished trials of several runs into the store, so many at a time, since each writing has its price."""
+    entries = Entries()
+    for run_id in runs:
+        entries.take(records, records.run(run_id))
+        if len(entries.trials) >= batch:
+            entries.put_into(store)
+    entries.put_into(store)
+
+
 def index_prompts(store: VectorStore, prompts: Sequence[Prompt]) -> None:
     """Put prompts into the store, under their hashes."""
     store.add_prompts([(prompt.hash, prompt.text, {"name": prompt.name}) for prompt in prompts])

@@ -1,7 +1,9 @@
 """Records of trials and of the evaluations that they got."""
 
 from collections.abc import Collection
+from typing import Any
 
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
 
@@ -12,6 +14,16 @@ from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.measurement import Measurement
 from tools.settings import GoalSettings
+
+_UNSAID: tuple[Any, ...] = (
+    Proposal.raw,
+    Proposal.parsed,
+    Proposal.problems,
+    Proposal.notes,
+    Proposal.architecture,
+    Proposal.retrieved,
+    Evaluation.architecture,
+)
 
 
 class TrialRecords(Database):
@@ -184,6 +196,8 @@ def _joined() -> "Select[Trial, Proposal, Evaluation, Run]":
         .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
         .join(Run, col(Run.id) == col(Trial.run_id))
         .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
+        # No view says them, and reading their JSON takes most of the time.
+        .options(*[defer(column) for column in _UNSAID])
     )
 
 

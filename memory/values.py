@@ -9,13 +9,25 @@ def storable(value: Any) -> Any:
     """Text that UTF-8 can hold: a chat model's JSON may decode to lone surrogates, and PostgreSQL takes no NUL."""
     if isinstance(value, str):
         if value.isascii() and "\x00" not in value:
-            return value  # nearly all of it
+            return value
         return value.encode("utf-8", "replace").decode("utf-8").replace("\x00", "\N{REPLACEMENT CHARACTER}")
     if isinstance(value, dict):
-        return {storable(key): storable(item) for key, item in value.items()}
+        return {storable(key): item if _is_plain(item) else storable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [storable(item) for item in value]
+        return [item if _is_plain(item) else storable(item) for item in value]
     return value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a dictionary or list has nothing to replace, found out at the speed of the JSON encoder."""
+    if not isinstance(value, dict | list):
+        return False
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    # Written in ASCII; beside NUL these are surrogates, also those of pairs.
+    return "\\u0000" not in text and "\\ud" not in text
 
 
 def to_json(value: Any) -> str:
