@@ -24,6 +24,8 @@ from memory.views import TrialView
 from tools.errors import InputError
 
 if TYPE_CHECKING:
+    from graph.story import Story
+    from graph.trace import TracedSpan
     from tools.export.report import ExportReport
 
 
@@ -151,6 +153,18 @@ class SearchSession:
     def spans(self) -> list[Span]:
         """What was done when, in the order in which it began."""
         return self._records.spans(self.run_id)
+
+    def trace(self) -> "list[TracedSpan]":
+        """The spans as a tree for each time that the run was worked on, with their calls, times, tokens and cost."""
+        from graph.trace import trace_of
+
+        return trace_of(self.spans(), self.calls())
+
+    def story(self, trial: int) -> "Story":
+        """All that is recorded of one design, from its parent to what was learnt. InputError where there is none."""
+        from graph.story import story_of
+
+        return story_of(self._records, self.run_id, trial)
 
     def spent(self) -> Spent:
         """What the run has spent of its budget so far."""

@@ -1,5 +1,5 @@
 """The command line: `penjing search`, `resume`, `runs`, `show`, `judge`, `export`, `settings`, `pretrain`, `prune`,
-`evaluate`, `compare`."""
+`evaluate`, `compare`, `trace`."""
 
 import json
 import signal
@@ -17,6 +17,7 @@ from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
 from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
+from penjing.trace_command import trace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -203,6 +204,7 @@ app.command()(pretrain)
 app.command()(prune)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(trace)
 
 
 @app.command()

@@ -1,0 +1,109 @@
+"""The story of one design: where it comes from, what was said for it, what was expected, measured and learnt."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from graph.trace import TracedCall
+from memory.outcomes import describe_outcome
+from memory.records import Records
+from memory.tables import Proposal
+from memory.views import TrialView
+
+
+class Ancestor(BaseModel):
+    """The design that it was made from."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    design: str
+    loss: float | None
+
+
+class Attempt(BaseModel):
+    """One answer of its author, and what the checker said of it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    attempt: int
+    outcome: str
+    raw: str
+    rationale: list[str]
+    problems: list[str]
+    notes: list[str]
+
+
+class Story(BaseModel):
+    """All that is recorded of a trial. `conversation` has the calls in order; each repeats what was said before it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str
+    trial: int
+    turn: int
+    stage: str
+    proposer: str
+    design: str
+    parameters: int
+    based_on: list[Ancestor]
+    retrieved: list[dict[str, Any]]
+    conversation: list[TracedCall]
+    attempts: list[Attempt]
+    others: list[str]
+    forecast: float | None
+    expected_score: float | None
+    expected_deviation: float | None
+    measurement: dict[str, Any] | None
+    outcome: str
+    patterns: list[str]
+    children: list[int]
+
+
+def story_of(records: Records, run_id: str, number: int) -> Story:
+    """The story of a trial. Raises InputError where the run has none of this number."""
+    trial = records.trial(run_id, number)
+    trials = {one.number: one for one in records.trials(run_id)}
+    proposals = records.proposals(run_id)
+    own = next(one for one in proposals if one.id == trial.proposal_id)
+    place = (own.turn, own.candidate, own.proposer)
+    attempts = [one for one in proposals if (one.turn, one.candidate, one.proposer) == place]
+    beside = [one for one in proposals if one.turn == own.turn and one.candidate != own.candidate]
+    calls = [call for call in records.calls(run_id) if (call.turn, call.candidate) == (own.turn, own.candidate)]
+    parent = None if trial.parent_number is None else trials.get(trial.parent_number)
+    return Story(
+        run=run_id,
+        trial=number,
+        turn=own.turn,
+        stage=trial.stage,
+        proposer=trial.proposer,
+        design=trial.architecture.describe(),
+        parameters=trial.architecture.parameters,
+        based_on=[_ancestor(trials[one]) for one in own.based_on if one in trials],
+        retrieved=own.retrieved,
+        conversation=[TracedCall.of(call) for call in calls],
+        attempts=[_attempt(one) for one in attempts],
+        others=[f"{one.outcome}: {' '.join(one.problems or one.rationale)}" for one in beside],
+        forecast=trial.forecast,
+        expected_score=trial.expected_score,
+        expected_deviation=trial.expected_deviation,
+        measurement=None if trial.measurement is None else trial.measurement.model_dump(mode="json"),
+        outcome=describe_outcome(trial, parent) + (", from the records" if trial.cached else ""),
+        patterns=list(trial.rationale) if trial.stage == "knowledge_distillation" else [],
+        children=[one.number for one in trials.values() if one.parent_number == number],
+    )
+
+
+def _ancestor(trial: TrialView) -> Ancestor:
+    return Ancestor(number=trial.number, design=trial.architecture.describe(), loss=trial.loss)
+
+
+def _attempt(proposal: Proposal) -> Attempt:
+    return Attempt(
+        attempt=proposal.attempt,
+        outcome=proposal.outcome,
+        raw=proposal.raw,
+        rationale=proposal.rationale,
+        problems=proposal.problems,
+        notes=proposal.notes,
+    )

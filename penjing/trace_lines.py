@@ -1,0 +1,177 @@
+"""Spans, calls and stories as text. What language models wrote is shown as it is, but for its control characters."""
+
+import json
+import unicodedata
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from graph.story import Story
+from graph.trace import TracedCall, TracedSpan
+
+_LONGEST = 160
+
+
+def label(span: TracedSpan, open_words: str = "not ended") -> Text:
+    """One line for a span: what it is, what came of it, time, tokens, cost; `open_words` where it has no end."""
+    said = Text(_what(span), style="bold" if span.kind in ("AGENT", "EVALUATOR") else "")
+    words = [*_result(span), *_costs(span)]
+    said.append(f"  {', '.join(words)}" if words else "", style="dim")
+    if span.status == "failed":
+        said.append(f"  {visible(span.message) or 'failed'}", style="red")
+    elif span.status == "running":
+        said.append(f"  {open_words}", style="yellow")
+    return said
+
+
+def call_lines(call: TracedCall, before: TracedCall | None = None) -> Iterator[Text]:
+    """A call with its messages, without those that `before`, an earlier call of the same conversation, has too."""
+    cost = "" if call.cost_usd is None else f", ${call.cost_usd:.4f}"
+    tokens = f"{call.input_tokens:,} + {call.output_tokens:,} tokens"
+    head = f"call {call.id}, turn {call.turn}: {call.agent} asks {call.model} for {call.schema_name}"
+    yield Text(f"{head}; {tokens}, {call.seconds:.1f} s{cost}", style="bold")
+    known = 0 if before is None else _shared(before, call)
+    if known:
+        yield Text(f"  (after the {known} messages of the conversation so far)", style="dim")
+    for message in call.messages[known:]:
+        yield from _said(str(message["role"]), str(message["content"]))
+    yield from _said("answer", call.answer)
+    for fault in call.faults:
+        yield Text(f"  fault: {visible(fault)}", style="yellow")
+    if call.error:
+        yield Text(f"  error: {visible(call.error)}", style="red")
+
+
+def story_lines(story: Story) -> Iterator[Text]:
+    """The story from its beginning to what was learnt."""
+    yield Text(f"Trial {story.trial} of {story.run}: {story.outcome}", style="bold")
+    yield Text(f"{story.design}; {story.parameters:,} parameters")
+    yield Text(f"by {story.proposer} in turn {story.turn} ({story.stage.replace('_', ' ')})")
+    for parent in story.based_on:
+        loss = "not measured" if parent.loss is None else f"loss {parent.loss:.4f}"
+        yield Text(f"  from trial {parent.number}: {parent.design}; {loss}")
+    for row in story.retrieved:
+        rest = {name: value for name, value in row.items() if name not in ("kind", "id") and value not in (None, "")}
+        yield Text(f"  memory gave {row['kind']} {row['id']}: {visible(json.dumps(rest, ensure_ascii=False))}")
+    before = None
+    for call in story.conversation:
+        yield Text()
+        yield from call_lines(call, before)
+        before = call
+    yield Text()
+    for attempt in story.attempts:
+        yield Text(f"answer {attempt.attempt + 1}: {attempt.outcome}", style="bold")
+        yield from (Text(f"  because: {visible(line)}") for line in attempt.rationale)
+        yield from (Text(f"  checker: {visible(line)}", style="yellow") for line in attempt.problems)
+        yield from (Text(f"  changed: {visible(line)}", style="yellow") for line in attempt.notes)
+    yield from (Text(f"  another design of the turn, {visible(line)}", style="dim") for line in story.others)
+    yield from _measured(story)
+    if story.children:
+        yield Text(f"made from it: trials {', '.join(map(str, story.children))}")
+
+
+def visible(text: str) -> str:
+    """On one line, with control characters spelt out, so that no text can write over a terminal."""
+    return " ".join(_spelt(text).split())
+
+
+def _measured(story: Story) -> Iterator[Text]:
+    if story.forecast is not None:
+        yield Text(f"forecast: saliency cut {story.forecast:.3g}")
+    if story.expected_score is not None and story.expected_deviation is not None:
+        yield Text(f"expected: {abs(story.expected_score):.4f} +- {story.expected_deviation:.4f}")
+    found = story.measurement
+    if found is None:
+        yield Text("measured: not yet", style="yellow")
+        return
+    if found["failure"]:
+        yield Text(f"failed: {visible(found['failure']['message'])}", style="red")
+        return
+    losses = found["training_losses"]
+    if losses:
+        yield Text(f"training: {_curve(losses)} {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps")
+    before = "" if found["loss_before_training"] is None else f" (cut, untrained: {found['loss_before_training']:.4f})"
+    rest = [f"{found['latency_ms']:.1f} ms a token"] if found["latency_ms"] is not None else []
+    rest += [f"accuracy {found['accuracy']:.3f}"] if found["accuracy"] is not None else []
+    figures = ", ".join([*rest, f"{found['seconds']:.1f} s", f"{found['tokens']:,} training tokens"])
+    yield Text(f"measured: loss {found['loss']:.4f}{before}, {figures}", style="bold")
+
+
+def _curve(values: list[float]) -> str:
+    """A curve in one line of blocks, at most 40 of them."""
+    step = -(-len(values) // 40)
+    means = [sum(part) / len(part) for start in range(0, len(values), step) if (part := values[start : start + step])]
+    low, span = min(means), (max(means) - min(means)) or 1.0
+    return "".join("▁▂▃▄▅▆▇█"[round(7 * (value - low) / span)] for value in means)
+
+
+def _said(role: str, content: str) -> Iterator[Text]:
+    yield Text(f"  {role}:", style="cyan")
+    yield from (Text(f"    {_spelt(line)}") for line in content.splitlines() or [""])
+
+
+def _shared(before: TracedCall, call: TracedCall) -> int:
+    """How many messages the call repeats: those of the call before it, and its answer."""
+    count = len(before.messages)
+    if call.messages[:count] != before.messages:
+        return 0
+    answered = len(call.messages) > count and call.messages[count]["role"] == "assistant"
+    return count + answered
+
+
+def _what(span: TracedSpan) -> str:
+    facts = span.attributes
+    if span.kind == "AGENT":
+        attempt, candidate = facts.get("penjing.attempt", 0), facts.get("penjing.candidate", 0)
+        again = f", repair {attempt}" if attempt else ""
+        which = f", design {candidate + 1}" if candidate else ""
+        return f"turn {span.turn}: {facts.get('gen_ai.agent.name', span.name)}{which}{again}"
+    if span.kind == "EVALUATOR":
+        return f"trial {span.trial}: {facts.get('penjing.design', '')}"
+    if span.kind == "LLM":
+        return f"{span.name}: {facts.get('penjing.prompt.name', '')}"
+    return span.name
+
+
+def _result(span: TracedSpan) -> list[str]:
+    facts, found = span.attributes, []
+    if (loss := facts.get("penjing.loss")) is not None:
+        found.append(f"loss {loss:.4f}{' from the records' if facts.get('penjing.cached') else ''}")
+    if span.kind == "RETRIEVER" and "penjing.retrieved" in facts:
+        rows = json.loads(facts["penjing.retrieved"])
+        found.append(f"{len(rows)} entries")
+    if span.kind == "TOOL":
+        found.append(_shortened(f"{facts.get('input.value', '')} -> {facts.get('output.value', '')}"))
+    if span.call is not None:
+        found.append(_shortened(span.call.answer))
+        found += [f"fault: {visible(fault)}" for fault in span.call.faults]
+    return found
+
+
+def _costs(span: TracedSpan) -> list[str]:
+    found = [] if span.seconds is None else [_duration(span.seconds)]
+    if span.input_tokens or span.output_tokens:
+        found.append(f"{span.input_tokens:,} + {span.output_tokens:,} tokens")
+    if span.cost_usd:
+        found.append(f"${span.cost_usd:.4f}")
+    return found
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def _shortened(text: str) -> str:
+    line = visible(text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
+
+
+def _spelt(text: str) -> str:
+    return "".join(
+        mark
+        if mark == "\t" or unicodedata.category(mark) not in ("Cc", "Cf")
+        else mark.encode("unicode_escape").decode()
+        for mark in text
+    )
