@@ -2,7 +2,6 @@
 
     python -m benchmarks.memory            # 20 seeds, 25 trials of the agents; 40 seeds of searches that learn
     python -m benchmarks.memory --quick    # 6 seeds, 10 trials; 20 seeds
-    python -m benchmarks.memory --pruned-lm [--quick]    # the agents on the real model instead; takes hours
 
 Agents: the product's pipeline with the embedded chat model on NAS-Bench-201 (`benchmarks.table_agents`), by the setting
 `memory`: `full` gives each turn designs near the current one, good ones, and lessons with what came of them, from its
@@ -18,8 +17,8 @@ runs (`past` against `alone`), the 95 % confidence interval of the mean differen
 not lie wholly on the side of the search without memory. It does not say that memory helps: the sentences say whether
 that is shown.
 
-Finished searches are kept one by one below PENJING_CACHE or the user's cache folder; an interrupted benchmark goes on.
-Whoever changes what is retrieved raises `RETRIEVAL`.
+The same on a real model is `benchmarks.memory_pruned_lm`. Finished searches are kept one by one below PENJING_CACHE or
+the user's cache folder; an interrupted benchmark goes on. Whoever changes what is retrieved raises `RETRIEVAL`.
 """
 
 import argparse
@@ -113,13 +112,13 @@ def lift_between(measured: Mapping[str, Measured], name: str, other: str, trials
     return lift(values(measured[name].curves), values(measured[other].curves), other, trials)
 
 
-def sentence(found: Lift, name: str) -> str:
-    """What the comparison shows of memory, for people."""
+def sentence(found: Lift, name: str, of: str = "test error", unit: str = "points") -> str:
+    """What the comparison shows of memory, for people; `of` is what is the lower the better, in `unit`."""
     numbers = (
         f"95 % confidence {found.low:+.3f} to {found.high:+.3f}; {len(found.seeds)} seeds, {found.trials} trials each"
     )
     side = "below" if found.difference >= 0 else "above"
-    told = f"the mean test error with {name} is {abs(found.difference):.3f} points {side} that with {found.judge}"
+    told = f"the mean {of} with {name} is {abs(found.difference):.3f} {unit} {side} that with {found.judge}"
     if found.positive:
         return f"Memory helped: {told} ({numbers})."
     if found.negative:
@@ -210,7 +209,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, help="of the agents; default 20")
     parser.add_argument("--trials", type=int, choices=SHOWN, help="of the agents; default 25")
     parser.add_argument("--table", type=Path, help=f"your table of NAS-Bench-201; default the shared {TABLE}")
-    parser.add_argument("--pruned-lm", action="store_true", help="the agents on the real model instead")
     options = parser.parse_args(arguments)
     seeds = options.seeds or (LEAST_SEEDS if options.quick else 20)
     trials = options.trials or (SHOWN[0] if options.quick else SHOWN[-1])

@@ -15,7 +15,7 @@ from typing import Any
 
 from agents.proposers import JUDGES
 from benchmarks.growing import Bars, Job
-from graph.config import SearchConfig
+from graph.config import MemoryMode, SearchConfig
 from graph.folder import Home
 from graph.judgement import Judgement, Outcome
 from graph.session import SearchSession
@@ -65,6 +65,7 @@ class Searches:
         chat_model: str,
         judges: Sequence[str] = tuple(JUDGES),
         space: WidthSettings | None = None,
+        memory: MemoryMode = "full",
     ) -> None:
         self.job, self.plan = job, plan
         self.source = resolve_source(job.source, cache=job.cache / "sources")
@@ -75,6 +76,7 @@ class Searches:
             max_parameters=round(share * self.source.architecture.parameters),
             trials=plan.trials,
             chat_model=chat_model,
+            memory=memory,
             judge="random",
             llm_share=1.0,
             seed=0,
@@ -98,10 +100,10 @@ class Searches:
         )
         self.tournament = Tournament(self.config, judges, plan.seeds)
 
-    def run(self, bars: Bars) -> Searched:
-        """Run what is missing."""
+    def run(self, bars: Bars, only: str | None = None) -> Searched:
+        """Run what is missing, of all searchers or of one only."""
         outcomes, held_out, ledgers, greedy = list[Outcome](), dict[str, float](), list[Ledger](), 0.0
-        for entry in self.tournament.entries:
+        for entry in self.entries(only):
             session = self.tournament.session(entry)
             try:
                 with bars.run(str(entry)):
@@ -122,6 +124,10 @@ class Searches:
             ledger=added(ledgers),
             seconds=self._seconds([outcome.run for outcome in outcomes]),
         )
+
+    def entries(self, only: str | None = None) -> list[Entry]:
+        """The searches of all searchers or of one only, seed by seed."""
+        return [entry for entry in self.tournament.entries if only in (None, entry.searcher)]
 
     def held_out(self, session: SearchSession, trial: TrialView) -> float:
         """Loss of a trial's model on text that neither training nor any search saw; measured once."""
