@@ -98,6 +98,7 @@ class SearchSession:
         Raises InputError for bad input, and whatever else went wrong; the run stays resumable.
         """
         if self.record.status == "finished" and not self._goes_on:
+        self._require_own("gone on with")
             return
         lock = self.folder.lock()
         events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
@@ -186,6 +187,7 @@ class SearchSession:
         try:
             draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture, chosen)
         except (OSError, ValueError) as error:
+        self._require_own("drawn")
             raise InputError(f"Cannot draw into {picture}: {error}.") from error
 
     def best(self) -> TrialView:
@@ -242,6 +244,7 @@ class SearchSession:
         def export() -> "ExportReport":
             return asyncio.run(export_recorded(self.config, self._records, chosen, where, options, _ignore))
 
+        self._require_own("exported as a model")
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
             return threads.submit(export).result()
@@ -277,6 +280,14 @@ class SearchSession:
         return self._changed and result.get("budget_reached") is not None
 
     def _take(self, config: SearchConfig) -> None:
+    def _require_own(self, what: str) -> None:
+        """Raises InputError for a run of another home: its files are not here, and its settings name others' places."""
+        if self.record.imported_at is not None:
+            raise InputError(
+                f"Run {self.run_id} was imported, so it can be looked at but not {what}; what it measured is known to "
+                "searches of your own."
+            )
+
         """Go on with the settings of `config` that decide no results."""
         old, new = self.config.deciding(), config.deciding()
         if config.home != self.config.home:

@@ -135,7 +135,9 @@ class Tournament:
         if not file.is_file():
             return None
         with Records.open(file) as records:
-            found = [run for run in records.runs() if run.fingerprint == entry.config.fingerprint]
+            found = [
+                run for run in records.runs() if run.fingerprint == entry.config.fingerprint and run.imported_at is None
+            ]
         return max(found, key=_progress).id if found else None
 
 
@@ -165,6 +167,11 @@ def tournament_of(run: str, judges: Sequence[str], seeds: int, home: Path | None
     """The tournament of a recorded search of the agents, as `judge` has it. Raises InputError as that does."""
     session = SearchSession.open(_latest_of_agents(home) if run == "latest" else run, home)
     try:
+        if session.record.imported_at is not None:
+            raise InputError(
+                f"Run {session.run_id} was imported, so nothing can be run beside it; start a search of your own with "
+                "its settings."
+            )
         return Tournament(session.config, judges, seeds, session.run_id)
     finally:
         session.close()
@@ -176,6 +183,6 @@ def _latest_of_agents(home: Path | None) -> str:
     if file.is_file():
         with Records.open(file) as records:
             for run in records.runs():
-                if run.config.get("llm_share", 1.0) > 0:
+                if run.config.get("llm_share", 1.0) > 0 and run.imported_at is None:
                     return run.id
     return "latest"

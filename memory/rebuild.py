@@ -1,6 +1,7 @@
 """The vector store from the records: opening it, making it again, and keeping the two equal."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,6 +19,8 @@ _BATCH = 1000  # trials in memory at a time
 _BUSY_SECONDS = 60.0
 """How long one change of the store may take while another process waits to copy it."""
 _NEWEST = 50
+Told = Callable[[int, int], None]
+"""Hears of long work: how much is done, and of how much."""
 
 
 def open_vectors(
@@ -26,18 +29,20 @@ def open_vectors(
     records: Records,
     url: str | None = None,
     embedding: TextEmbedding = HASHED,
+    told: Told | None = None,
 ) -> VectorStore:
     """The vector store in `shared_folder`, or on the Chroma server at `url`, brought in line with the records.
 
     A folder that is missing, broken or incomplete, or whose last opening ended the process, is made again. While
     another store has the shared folder, in this process or in another, a copy in `private_folder` takes its place, and
     is removed when it is closed. A server is shared by all who use it, each set of records with its own collections.
+    `told` hears how many of the missing trials were put in, and of how many.
 
     Raises:
         InputError: neither folder can be used, the server cannot be reached, or texts cannot be embedded.
     """
     if url is not None:
-        return _reconciled(VectorStore(url, embedding=embedding, prefix=f"{records.identity}-"), records)
+        return _reconciled(VectorStore(url, embedding=embedding, prefix=f"{records.identity}-"), records, told)
     lock = FileLock(shared_folder.with_name(f"{shared_folder.name}.lock"), blocking=False)
     busy = FileLock(shared_folder.with_name(f"{shared_folder.name}.busy"), timeout=_BUSY_SECONDS)
     try:
@@ -54,7 +59,7 @@ def open_vectors(
 
     def opened() -> VectorStore:
         held, still = (None, None) if temporary else (lock, busy)
-        return _reconciled(VectorStore(folder, held, temporary, embedding, busy=still), records)
+        return _reconciled(VectorStore(folder, held, temporary, embedding, busy=still), records, told)
 
     # Damaged index files can crash the whole process, beyond any exception: the next opening finds this mark.
     opening = folder.with_name(f"{folder.name}.opening")
@@ -91,9 +96,9 @@ def _copy(shared: Path, private: Path, busy: FileLock) -> None:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def _reconciled(store: VectorStore, records: Records) -> VectorStore:
+def _reconciled(store: VectorStore, records: Records, told: Told | None) -> VectorStore:
     try:
-        reconcile_vectors(records, store)
+        reconcile_vectors(records, store, told)
     except InputError:
         store.detach()
         raise
@@ -106,7 +111,7 @@ def rebuild_vectors(records: Records, store: VectorStore) -> None:
     reconcile_vectors(records, store)
 
 
-def reconcile_vectors(records: Records, store: VectorStore) -> bool:
+def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = None) -> bool:
     """Compare counts and the newest; where they differ, add what the store lacks, take out what the records lack.
 
     Returns whether anything had to be done.
@@ -123,18 +128,25 @@ def reconcile_vectors(records: Records, store: VectorStore) -> bool:
     store.delete("architectures", present["architectures"] - names.keys())
     store.delete("lessons", present["lessons"] - {f"{name}/{line}" for name, n in names.items() for line in range(n)})
     store.delete("prompts", present["prompts"] - {prompt.hash for prompt in prompts})
-    entries = Entries()
+    entries, missing = Entries(), {}
     for run_id, numbers in trials.items():
-        missing = [
+        missing[run_id] = [
             number
             for number, lines in numbers.items()
             if f"{run_id}/{number}" not in present["architectures"]
             or any(f"{run_id}/{number}/{line}" not in present["lessons"] for line in range(lines))
         ]
-        for start in range(0, len(missing), _BATCH):
-            entries.take(records, records.run(run_id), missing[start : start + _BATCH])
+    done, total = 0, sum(map(len, missing.values()))
+    for run_id, lacking in missing.items():
+        for start in range(0, len(lacking), _BATCH):
+            entries.take(records, records.run(run_id), lacking[start : start + _BATCH])
             if len(entries.trials) >= _BATCH:
+                done += len(entries.trials)
                 entries.put_into(store)
+                if told is not None:
+                    told(done, total)
     entries.put_into(store)
+    if told is not None:
+        told(total, total)
     index_prompts(store, [prompt for prompt in prompts if prompt.hash not in present["prompts"]])
     return True

@@ -3,6 +3,7 @@
 from memory.bulk_records import BulkRecords
 from memory.event_records import EventRecords
 from memory.index_records import IndexRecords
+from memory.overview_records import OverviewRecords
 from memory.past_records import PastRecords
 from memory.pattern_records import PatternRecords
 from memory.proposal_records import ProposalRecords
@@ -23,6 +24,7 @@ class Records(
     PatternRecords,
     EventRecords,
     SpanRecords,
+    OverviewRecords,
 ):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.
 

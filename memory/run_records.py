@@ -32,7 +32,9 @@ class RunRecords(Database):
         """
         with self.reading() as session:
             if name == "latest":
-                newest = session.exec(select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc())).first()
+                # One's own before those of another home.
+                order = (col(Run.imported_at).is_not(None), col(Run.created_at).desc(), col(Run.id).desc())
+                newest = session.exec(select(Run).order_by(*order)).first()
                 if newest is None:
                     raise InputError("there is no run yet; start one with `penjing search`, see `penjing runs`")
                 return newest

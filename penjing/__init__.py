@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from graph.session import SearchSession
     from graph.tournament import judge
     from memory.views import TrialView as Trial
+    from penjing.home_memory import Memory
     from prompts.library import PromptError
     from tools.architecture import Architecture
     from tools.errors import InputError
@@ -38,6 +39,7 @@ __all__ = [
     "InputError",
     "Judgement",
     "Measurement",
+    "Memory",
     "PretrainRequest",
     "PretrainResult",
     "PromptError",
@@ -63,6 +65,7 @@ _HOMES = {
     "InputError": ("tools.errors", "InputError"),
     "Judgement": ("graph.judgement", "Judgement"),
     "Measurement": ("tools.measurement", "Measurement"),
+    "Memory": ("penjing.home_memory", "Memory"),
     "PretrainRequest": ("tools.pretrain", "PretrainRequest"),
     "PretrainResult": ("tools.pretrain", "PretrainResult"),
     "PromptError": ("prompts.library", "PromptError"),

@@ -1,5 +1,5 @@
 """The command line: `penjing search`, `resume`, `runs`, `show`, `judge`, `export`, `settings`, `pretrain`, `prune`,
-`evaluate`, `compare`, `trace`."""
+`evaluate`, `compare`, `trace`, `memory`."""
 
 import json
 import signal
@@ -13,6 +13,7 @@ from penjing.errors import SearchInterruptedError, reported_errors
 from penjing.evaluate_command import evaluate
 from penjing.export_command import export
 from penjing.judge_command import compared, in_words, judge, play
+from penjing.memory_command import memory_app
 from penjing.pretrain_command import pretrain
 from penjing.prune_command import prune
 from penjing.sessions import home_folder, open_session
@@ -204,6 +205,7 @@ app.command()(pretrain)
 app.command()(prune)
 app.command()(evaluate)
 app.command()(compare)
+app.add_typer(memory_app, name="memory")
 app.command()(trace)
 
 
@@ -245,7 +247,8 @@ def _run(session: "SearchSession", as_json: bool) -> None:
         raise SearchInterruptedError(f"penjing resume {session.run_id}") from None
     finally:
         # Before the first trial there is nothing to lose: a new search with better settings is the way on.
-        if session.record.status not in ("finished", "running") and session.trials():
+        stopped = session.record.status not in ("finished", "running") and session.record.imported_at is None
+        if stopped and session.trials():
             console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
     document = show_document(session)
     if as_json:
@@ -274,9 +277,10 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         verdict,
     )
 
-    console = _stdout()
+    console, imported = _stdout(), ", imported" if document["imported"] else ""
+    message = f" ({document['message']})" if document["message"] else ""
     console.print(
-        f"run {document['run']}: {document['status']}{' (' + document['message'] + ')' if document['message'] else ''}",
+        f"run {document['run']}{imported}: {document['status']}{message}",
         highlight=False,
         soft_wrap=True,
     )
@@ -295,7 +299,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)
-    if document["status"] != "finished":
+    if document["status"] != "finished" and not document["imported"]:
         console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
 
 

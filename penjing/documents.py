@@ -32,6 +32,7 @@ def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any
         "name": run.name,
         "status": status_of(run, home),
         "message": run.message,
+        "imported": run.imported_at is not None,
         "source": run.source,
         "corpus": run.corpus,
         "trials": len(trials),

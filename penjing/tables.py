@@ -89,7 +89,8 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
     table.add_column("trials", justify="right")
     table.add_column("best loss", justify="right")
     for run in runs:
-        words = [run[key] for key in ("run", "name", "status", "source", "corpus")]
+        status = f"{run['status']}, imported" if run["imported"] else run["status"]
+        words = [run["run"], run["name"], status, run["source"], run["corpus"]]
         table.add_row(*words, str(run["trials"]), _number(run["best_loss"], 4))
     return table
 

@@ -1,0 +1,198 @@
+"""What people look up in memory: designs near in shape, and designs, lessons and prompts near in wording."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pydantic import BaseModel
+
+from memory.filters import Filter
+from memory.outcomes import describe_outcome, reason_of_failure
+from memory.records import Records
+from memory.tables import Run
+from memory.vectors import Passage, VectorStore
+from memory.views import TrialView
+from tools.architecture import Architecture
+from tools.errors import InputError
+
+_WIDER = 8
+"""So many times what is wanted is looked at, since equal wordings count once and lessons know little of designs."""
+_EXCERPT = 200
+
+
+class FoundDesign(BaseModel):
+    """A past design: `distance` is that of shapes in `like`, and of the wording of `lesson` in a search by words."""
+
+    id: str
+    run: str
+    source: str
+    design: str
+    parameters: int
+    fidelity: str
+    loss: float | None
+    outcome: str
+    distance: float
+    lesson: str | None = None
+
+
+class FoundLesson(BaseModel):
+    """A past lesson, what came of the design `trial` that it led to, and how far it is in wording."""
+
+    id: str
+    trial: str
+    source: str
+    text: str
+    loss: float | None
+    outcome: str
+    distance: float
+
+
+class FoundPrompt(BaseModel):
+    """A prompt template, its beginning, in how many runs it was used, and how far it is in wording."""
+
+    id: str
+    name: str
+    text: str
+    runs: int
+    distance: float
+
+
+class Found(BaseModel):
+    """What a search by words found, the nearest first."""
+
+    designs: list[FoundDesign] = []
+    lessons: list[FoundLesson] = []
+    prompts: list[FoundPrompt] = []
+
+
+class _Known(NamedTuple):
+    run: Run
+    view: TrialView
+    outcome: str
+
+
+def search_words(
+    records: Records, vectors: VectorStore, text: str, k: int, where: Filter, kinds: Iterable[str]
+) -> Found:
+    """The `k` of each of `kinds` (designs, lessons, prompts) that are nearest in wording.
+
+    Designs are found by the lessons that led to them. Prompts know of no source, size or fidelity: of the conditions
+    only that of the run holds for them.
+    """
+    kinds, designs, lessons = set(kinds), dict[str, FoundDesign](), dict[str, FoundLesson]()
+    if kinds & {"designs", "lessons"}:
+        passages = vectors.lessons(text, _WIDER * k, where.of_lessons())
+        known = _known(records, {_trial_of(one.id) for one in passages})
+        for one in passages:
+            entry = known.get(_trial_of(one.id))
+            if entry is None or not _admits(where, entry.view):
+                continue
+            lessons.setdefault(" ".join(one.text.lower().split()), _lesson(one, entry))
+            designs.setdefault(entry.view.identity, _design(entry, one.distance, one.text))
+    return Found(
+        designs=list(designs.values())[:k] if "designs" in kinds else [],
+        lessons=list(lessons.values())[:k] if "lessons" in kinds else [],
+        prompts=_prompts(records, vectors, text, k, where) if "prompts" in kinds else [],
+    )
+
+
+def search_shape(records: Records, vectors: VectorStore, trial: TrialView, k: int, where: Filter) -> list[FoundDesign]:
+    """The `k` past designs nearest in shape to that of `trial`, each design once and without itself.
+
+    Raises:
+        InputError: the source model of its run is not known.
+    """
+    run = records.run(trial.run_id)
+    if run.source_architecture is None:
+        raise InputError(f"run {run.id} has not surveyed its source model yet, and shapes are told relative to that")
+    reference = Architecture.model_validate(run.source_architecture)
+    rows = vectors.nearest(trial.architecture, reference, _WIDER * k, where.of_designs())
+    known = _known(records, {row.id for row in rows})
+    found: dict[str, FoundDesign] = {}
+    for row in rows:
+        if (entry := known.get(row.id)) is not None:
+            found.setdefault(entry.view.identity, _design(entry, row.distance))
+    return list(found.values())[:k]
+
+
+def _prompts(records: Records, vectors: VectorStore, text: str, k: int, where: Filter) -> list[FoundPrompt]:
+    uses = records.prompt_uses()
+    found = [
+        FoundPrompt(
+            id=one.id,
+            name=str(one.metadata.get("name", "")),
+            text=_beginning(one.text),
+            runs=len(uses.get(one.id, ())),
+            distance=one.distance,
+        )
+        for one in vectors.prompts(text, _WIDER * k)
+        if where.run_id is None or where.run_id in uses.get(one.id, ())
+    ]
+    return found[:k]
+
+
+def _lesson(passage: Passage, entry: _Known) -> FoundLesson:
+    return FoundLesson(
+        id=passage.id,
+        trial=entry.view.name,
+        source=entry.run.source,
+        text=passage.text,
+        loss=entry.view.loss,
+        outcome=entry.outcome,
+        distance=passage.distance,
+    )
+
+
+def _known(records: Records, ids: Iterable[str]) -> dict[str, _Known]:
+    """From the records, which may have forgotten what the vectors still hold."""
+    numbers: dict[str, set[int]] = {}
+    for id in ids:
+        run_id, _, number = id.rpartition("/")
+        numbers.setdefault(run_id, set()).add(int(number))
+    runs, found = {run.id: run for run in records.runs()}, dict[str, _Known]()
+    for run_id in numbers.keys() & runs.keys():
+        views = records.trials(run_id, numbers[run_id])
+        above = {view.parent_number for view in views if view.parent_number is not None}
+        parents = {view.number: view for view in records.trials(run_id, above)}
+        for view in views:
+            parent = None if view.parent_number is None else parents.get(view.parent_number)
+            reason = reason_of_failure(view)
+            words = describe_outcome(view, parent) + (f" ({reason})" if reason else "")
+            found[view.name] = _Known(runs[run_id], view, words)
+    return found
+
+
+def _design(entry: _Known, distance: float, lesson: str | None = None) -> FoundDesign:
+    view = entry.view
+    return FoundDesign(
+        id=view.name,
+        run=view.run_id,
+        source=entry.run.source,
+        design=view.architecture.describe(),
+        parameters=view.architecture.parameters,
+        fidelity="" if view.measurement is None else view.measurement.fidelity,
+        loss=view.loss,
+        outcome=entry.outcome,
+        distance=distance,
+        lesson=lesson,
+    )
+
+
+def _admits(where: Filter, view: TrialView) -> bool:
+    """What the metadata of a lesson cannot say."""
+    size, fidelity = view.architecture.parameters, None if view.measurement is None else view.measurement.fidelity
+    checks: tuple[tuple[object, Callable[[], bool]], ...] = (
+        (where.fidelity, lambda: fidelity == where.fidelity),
+        (where.min_parameters, lambda: size >= (where.min_parameters or 0)),
+        (where.max_parameters, lambda: size <= (where.max_parameters or 0)),
+        (where.succeeded, lambda: view.succeeded == where.succeeded),
+    )
+    return all(holds() for wanted, holds in checks if wanted is not None)
+
+
+def _trial_of(lesson: str) -> str:
+    return lesson.rpartition("/")[0]
+
+
+def _beginning(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _EXCERPT else f"{words[: _EXCERPT - 4]} ..."

@@ -1,0 +1,245 @@
+"""The memory of a home: what its searches remember, looked up, moved to another home, and forgotten.
+
+from penjing import Memory
+
+with Memory() as memory:
+    for design in memory.like("latest/3"):
+        print(design.id, design.outcome)
+"""
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+from typing import IO, Any, Literal, Self
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from graph.config import SearchConfig
+from graph.folder import Home
+from graph.report import ResultRow
+from memory.exchange import export_lines
+from memory.filters import Filter
+from memory.forgetting import Forgetting, forget_run, what_goes
+from memory.importing import ImportReport, import_records
+from memory.lookup import Found, FoundDesign, search_shape, search_words
+from memory.pattern_book import patterns_of
+from memory.rebuild import Told, open_vectors
+from memory.records import Records
+from memory.vectors import VectorStore
+from memory.views import TrialView
+from penjing.configuration import in_words
+from penjing.sessions import home_folder
+from tools.errors import InputError
+
+Kind = Literal["designs", "lessons", "prompts"]
+KINDS: tuple[Kind, ...] = ("designs", "lessons", "prompts")
+
+
+class Memory:
+    """What the searches of one home remember. Use it with `with`, or `close` it.
+
+    Reading works while searches run. Every method raises InputError, one sentence, for bad input.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        """The memory in `home`, by default that of `penjing search`. Raises InputError where nothing is recorded."""
+        self.home = Home(home or home_folder())
+        if not self.home.records.is_file():
+            raise InputError(f"Nothing is remembered yet: there are no records in {self.home.path}.")
+        self.records = Records.open(self.home.records)
+        self._closing = ExitStack()
+        self._closing.callback(self.records.close)
+        self._vectors: VectorStore | None = None
+
+    def close(self) -> None:
+        """Let go of the records and the vectors."""
+        self._closing.close()
+        self._vectors = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def vectors(self) -> VectorStore:
+        """The vector store in line with the records; while a search has it, a copy."""
+        return self._vectors or self._open_vectors(None)
+
+    def _open_vectors(self, told: Told | None) -> VectorStore:
+        private = Path(tempfile.mkdtemp(prefix="penjing-vectors-"))
+        self._closing.callback(shutil.rmtree, private, ignore_errors=True)
+        self._vectors = open_vectors(self.home.vectors, private / "vectors", self.records, told=told)
+        self._closing.callback(self._vectors.close)
+        return self._vectors
+
+    def search(self, text: str, k: int = 5, where: Filter | None = None, kinds: Iterable[Kind] = KINDS) -> Found:
+        """The `k` designs, lessons and prompts that are nearest in wording."""
+        if not text.strip():
+            raise InputError("There is nothing to search for: give some words, like 'narrow late FFN'.")
+        return search_words(self.records, self.vectors, text, k, where or Filter(), kinds)
+
+    def like(self, trial: str, k: int = 5, where: Filter | None = None) -> list[FoundDesign]:
+        """The `k` designs that are nearest in shape to trial `RUN/NUMBER`, without that design itself."""
+        found = self.trial(trial)
+        return search_shape(self.records, self.vectors, found, k, where or Filter(unlike=found.identity))
+
+    def trial(self, name: str) -> TrialView:
+        """Trial `RUN/NUMBER`; the run may be the beginning of an id, or latest."""
+        run, slash, number = name.rpartition("/")
+        if not slash or not number.isdecimal() or len(number) > 9:
+            raise InputError(f"{name!r} is no trial: name it as RUN/NUMBER, like latest/3.")
+        return self.records.trial(self.records.run(run).id, int(number))
+
+    def stats(self) -> dict[str, Any]:
+        """How much there is: counts, patterns by state, hits of the cache, bytes on disk, whether the vectors agree."""
+        runs = self.records.runs()
+        states = Counter(view.state for run in runs for view in patterns_of(self.records, run.id))
+        parts = {"vectors": self.home.vectors, "evaluations": self.home.path / "evaluations"}
+        parts["runs"] = self.home.path / "runs"
+        records = sum(_bytes_of(path) for path in self.home.path.glob(f"{self.home.records.name}*"))
+        return {
+            "home": str(self.home.path),
+            **self.records.overview().model_dump(),
+            "patterns": dict(states),
+            "vectors": self._agreement(),
+            "bytes": {"records": records, **{name: _bytes_of(path) for name, path in parts.items()}},
+        }
+
+    def rebuild(self, told: Told | None = None) -> dict[str, int]:
+        """Make the vector store again from the records; how many entries each collection then has.
+
+        `told` hears how many trials are done, and of how many. Raises InputError while another process has the store.
+        """
+        if self._vectors is not None:
+            raise InputError(
+                "These vectors are open already; make them again from a Memory that has not used them yet."
+            )
+        with self._free_vectors() as free:
+            if not free:
+                raise InputError(
+                    f"Another process has the vectors in {self.home.vectors}, a search perhaps: wait for it or stop it."
+                )
+            shutil.rmtree(self.home.vectors, ignore_errors=True)
+        return {str(name): count for name, count in self._open_vectors(told).counts().items()}
+
+    def what_goes(self, run: str) -> Forgetting:
+        """What `forget` would take away."""
+        return what_goes(self.records, self.records.run(run).id)
+
+    def forget(self, run: str) -> Forgetting:
+        """Take a run away with its folder, its vectors and what it alone paid for. It does not come back.
+
+        Raises InputError where the run is being worked on.
+        """
+        run_id = self.records.run(run).id
+        folder = self.home.run(run_id)
+        # Nobody goes on with it meanwhile.
+        with folder.lock():
+            gone = forget_run(self.records, run_id)
+            for name in gone.folders:
+                shutil.rmtree(self.home.evaluation(name), ignore_errors=True)
+            shutil.rmtree(folder.path, ignore_errors=True)
+        with self._free_vectors() as free:
+            pass
+        if free:
+            # Opening the store takes out what the records have no more; a search that has it does so at its next start.
+            self.vectors.counts()
+        return gone
+
+    def export(self, file: IO[str], runs: Sequence[str] = ()) -> list[str]:
+        """Write runs, by default all, as JSON lines into an open file; their ids."""
+        names = [self.records.run(name).id for name in runs] or [run.id for run in reversed(self.records.runs())]
+        wanted = list(dict.fromkeys(names))
+        for line in export_lines(self.records, wanted):
+            file.write(f"{line}\n")
+        return wanted
+
+    def export_file(self, file: Path, runs: Sequence[str] = (), overwrite: bool = False) -> list[str]:
+        """The same into a new file, which is there as a whole or not at all."""
+        if file.exists() and not overwrite:
+            raise InputError(f"{file} exists already: choose another file, or replace it with --overwrite.")
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            with beside.open("w", encoding="utf-8") as opened:
+                written = self.export(opened, runs)
+            beside.replace(file)
+        except OSError as error:
+            raise InputError(f"Cannot write {file}: {error.strerror}.") from error
+        finally:
+            beside.unlink(missing_ok=True)
+        return written
+
+    @classmethod
+    def into(cls, home: Path | None = None) -> "Memory":
+        """The memory of a home that is made where there is none, to import into."""
+        place = Home(home or home_folder())
+        place.create()
+        Records.open(place.records).close()
+        return cls(place.path)
+
+    def take_in(self, file: IO[bytes], told: Any = lambda _: None) -> ImportReport:
+        """Import what `export` wrote, all of it or nothing; `file` must be seekable."""
+        return import_records(self.records, file, _check_run, told)  # type: ignore[arg-type]
+
+    def _agreement(self) -> dict[str, Any]:
+        """Whether the vector store holds what the records say it should; it is left as it is."""
+        expected = dict(self.records.indexed_counts())
+        mark = self.home.vectors.with_name(f"{self.home.vectors.name}.opening")
+        with self._free_vectors() as free:
+            if not free:
+                return {"state": "in use", "expected": expected}
+            if not self.home.vectors.is_dir() or mark.exists():
+                return {"state": "not there; made at the next use", "expected": expected}
+            mark.touch()
+            try:
+                with VectorStore(self.home.vectors) as store:
+                    counts = dict(store.counts())
+            except InputError:
+                return {"state": "broken; made again at the next use", "expected": expected}
+            finally:
+                mark.unlink(missing_ok=True)
+        state = "agree" if counts == expected else "differ; brought in line at the next use"
+        return {"state": state, "counts": counts, "expected": expected}
+
+    @contextmanager
+    def _free_vectors(self) -> Iterator[bool]:
+        """Whether nobody has the vector store; for that long nobody takes it."""
+        lock = FileLock(self.home.vectors.with_name(f"{self.home.vectors.name}.lock"), blocking=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+
+def _check_run(run: Any) -> None:
+    """Raises ValueError where this version cannot read the settings or the result of a run."""
+    try:
+        SearchConfig.model_validate({key: value for key, value in run.config.items() if key != "home"})
+        if run.result is not None:
+            for row in run.result.get("table", []):
+                ResultRow.model_validate(row)
+    except ValidationError as error:
+        raise ValueError(f"its settings or result cannot be read: {in_words(error)}") from error
+
+
+def _bytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; what is deleted meanwhile has none."""
+    total = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        with suppress(FileNotFoundError):
+            found = file.lstat()
+            total += found.st_size if S_ISREG(found.st_mode) else 0
+    return total
