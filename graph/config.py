@@ -19,16 +19,17 @@ from agents.settings import LOCAL, AgentsSettings, ChatSettings
 from graph.budget import BudgetCaps
 from graph.sizes import Size
 from memory.filters import Reach
+from memory.settings import StoreSettings
 from tools.embedded import EMBEDDED_NAME
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
 # These change where things are kept, how they are computed or when the search stops, not what its trials are.
-_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "budget", "prices", "record", "replay"}
+_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "budget", "prices", "record", "replay", "vectors"}
 
 MemoryMode = Literal["full", "no_prompts", "no_lessons", "off"]
 
 
-class SearchConfig(ChatSettings, GoalSettings, BaseSettings):
+class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
     """What to search and how. Where no size is limited, `max_parameters` is 85 % of the source's."""
 
     model_config = SettingsConfigDict(

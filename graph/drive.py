@@ -17,12 +17,13 @@ from agents.proposers import JUDGES
 from graph.builder import make_graph
 from graph.config import SearchConfig
 from graph.context import SearchContext
-from graph.events import AnyEvent
+from graph.events import AnyEvent, StageEvent
 from graph.folder import Home
 from graph.nodes.survey import take_survey
 from graph.spending import Spending
 from graph.state import SearchState
 from graph.tracing import Tracing
+from memory.embedding_server import text_embedding_of
 from memory.rebuild import open_vectors
 from memory.records import Records
 from prompts.library import PromptLibrary
@@ -85,8 +86,11 @@ async def _open(
     chat = None
     if config.asks_agents and config.replay is None:
         chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
-    vectors = open_vectors(home.vectors, folder.private_vectors, records)
+    embedding = text_embedding_of(config.text_embedding, config.embedding_url)
+    vectors = open_vectors(home.vectors, folder.private_vectors, records, config.vectors, embedding)
     stack.callback(vectors.close)
+    # From here on the search does without lessons rather than end.
+    vectors.on_trouble = lambda words: emit(StageEvent(run=run_id, stage="memory", message=f"without lessons: {words}"))
     tracing = Tracing.into(records, run_id)
     stack.callback(tracing.close)
     context = SearchContext(

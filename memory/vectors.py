@@ -3,16 +3,20 @@
 It holds nothing that the records do not hold, and can be made again from them (`memory.rebuild`).
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from memory.conditions import Where
+from memory.embedding_server import EmbeddingError
 from memory.embeddings import embed_architecture
 from memory.vector_collections import CollectionName, Metadata, VectorCollections
 from memory.views import TrialView
 from tools.architecture import Architecture
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _TEXT = "text"
 
@@ -37,8 +41,12 @@ class Passage(NamedTuple):
 class VectorStore(VectorCollections):
     """Designs, lessons and prompts, in a Chroma that `memory.rebuild.open_vectors` opens.
 
-    All writes are upserts, so that repeating one is harmless. Conditions: see `memory.conditions`.
+    All writes are upserts, so that repeating one is harmless. Conditions: see `memory.conditions`. Where texts cannot
+    be embedded, `on_trouble` is told why, if it is there: nothing is written or found then, and the next opening puts
+    in what is missing. Without it `EmbeddingError` is raised.
     """
+
+    on_trouble: Callable[[str], None] | None = None
 
     def add_trials(self, trials: Sequence[tuple[str, TrialView, Architecture, Metadata]]) -> None:
         """Put evaluated designs in: id `RUN/NUMBER`, trial, the source's architecture, metadata beside the usual."""
@@ -80,14 +88,23 @@ class VectorStore(VectorCollections):
 
     def _add_texts(self, name: CollectionName, entries: Sequence[tuple[str, str, Metadata]]) -> None:
         rows = {id: (text, metadata) for id, text, metadata in entries}
-        if rows:
-            vectors = self.embedding.embed([text for text, _ in rows.values()])
+        vectors = self._embedded([text for text, _ in rows.values()]) if rows else None
+        if vectors is not None:
             self.upsert(name, list(rows), vectors, [{**metadata, _TEXT: text} for text, metadata in rows.values()])
 
     def _passages(self, name: CollectionName, text: str, k: int, where: Where | None) -> list[Passage]:
-        (vector,) = self.embedding.embed([text])
-        found = self.search(name, k, where, vector)
+        vectors = self._embedded([text])
+        found = [] if vectors is None else self.search(name, k, where, vectors[0])
         return [Passage(id, distance, metadata, metadata.pop(_TEXT)) for id, distance, metadata in found]
+
+    def _embedded(self, texts: Sequence[str]) -> "NDArray[np.float32] | None":
+        try:
+            return self.embedding.embed(texts)
+        except EmbeddingError as error:
+            if self.on_trouble is None:
+                raise
+            self.on_trouble(str(error))
+            return None
 
 
 def describe_trial(trial: TrialView) -> dict[str, str | int | float | bool | None]:

@@ -8,6 +8,8 @@
     server.requests   the chat requests as they came, each with .headers (names in lower case) and .body
     server.set_environment(monkeypatch)   points OPENAI_BASE_URL and OPENAI_API_KEY here
 
+It embeds texts too, by the letters that they have, 26 numbers each; requests count and scripts apply as for chats.
+
 An item of a script is a dictionary (answered as JSON), a text (answered as it stands), a `Reply` (text with finish
 reason, token counts, delay), `Calls` (of tools) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Garbage`, `EMPTY`,
 `PROSE`, `TRUNCATED`.
@@ -218,6 +220,17 @@ class FakeOpenAI:
             self.requests.append(Request(headers, body, item.text if isinstance(item, Reply | Calls) else repr(item)))
             return item
 
+    def embed(self, headers: dict[str, str], body: dict[str, Any]) -> dict[str, Any] | Item:
+        """The next item of the script for a request for embeddings, which is recorded, or the embeddings."""
+        with self._lock:
+            item = self._script(body) if callable(self._script) else next(self._script, None)
+            self.requests.append(Request(headers, body, repr(item)))
+        if item is not None:
+            return item
+        rows = [[1.0 + text.lower().count(chr(97 + place)) for place in range(26)] for text in body["input"]]
+        data = [{"object": "embedding", "index": place, "embedding": row} for place, row in enumerate(rows)]
+        return {"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": 1}}
+
     def _sampled(self, body: dict[str, Any]) -> str:
         schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
         if schema is None and body.get("tools") and _must_call(body):
@@ -245,14 +258,18 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._refused():
             return
-        if not self.path.partition("?")[0].endswith("/chat/completions"):
+        path, headers = self.path.partition("?")[0], {key.lower(): value for key, value in self.headers.items()}
+        embeds = path.endswith("/embeddings")
+        if not embeds and not path.endswith("/chat/completions"):
             self._error(404, f"no such path: {self.path}")
             return
         if self.fake.models is not None and body["model"] not in self.fake.models:
             self._error(404, f"The model `{body['model']}` does not exist")
             return
-        answer = self.fake.answer({key.lower(): value for key, value in self.headers.items()}, body)
-        if isinstance(answer, Status):
+        answer: Any = self.fake.embed(headers, body) if embeds else self.fake.answer(headers, body)
+        if isinstance(answer, dict):
+            self._send(200, answer)
+        elif isinstance(answer, Status):
             self._error(answer.code, answer.message, answer.headers)
         elif isinstance(answer, Hang):
             self.fake.closing.wait(answer.seconds)

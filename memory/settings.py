@@ -1,0 +1,36 @@
+"""Settings of where memory is kept and how texts are compared; what agents get of it is set beside the agents."""
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class StoreSettings(BaseModel):
+    """Places of the records and the vectors, and the text embedding."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vectors: str | None = Field(
+        None, description="address of a Chroma server, like http://localhost:8000; null: a folder in home"
+    )
+    text_embedding: str = Field(
+        "hashed",
+        description="how lessons and prompts are compared: hashed (words and letters, computed here), or openai:MODEL "
+        "of any OpenAI-compatible endpoint (OPENAI_API_KEY)",
+    )
+    embedding_url: str | None = Field(
+        None, description="address of the endpoint of text_embedding, ending in /v1; null: OPENAI_BASE_URL, or OpenAI"
+    )
+
+    @field_validator("vectors")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("vectors is the address of a Chroma server, like http://localhost:8000")
+        return value
+
+    @field_validator("text_embedding")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        provider, _, model = value.partition(":")
+        if value != "hashed" and not (provider == "openai" and model):
+            raise ValueError("text_embedding is hashed or openai:MODEL")
+        return value
