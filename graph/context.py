@@ -18,6 +18,7 @@ from graph.budget import expected_seconds
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from graph.prompt_news import PromptNews
 from graph.space import make_space
 from graph.spending import Spending, paid_seconds
 from graph.state import Stage
@@ -106,6 +107,7 @@ class SearchContext(RunContext):
     spending: Spending
     cassette: Cassette | None = None
     outlooks: dict[int, Outlook | None] = field(default_factory=dict)
+    prompt_news: PromptNews = field(default_factory=PromptNews)
     recollections: dict[int, Recollection] = field(default_factory=dict)
 
     def proposer(self, stage: Stage, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()) -> Proposer:

@@ -78,7 +78,7 @@ async def _open(
     home = Home(config.home)
     folder = home.run(run_id)
     spending = await stack.enter_async_context(_kept(Spending(run_id, records, config.budget, prices_of(config))))
-    prompts = PromptLibrary(config.prompt_dir)
+    prompts = PromptLibrary(config.prompt_dir, above=folder.prompts)
     require_judge(config)
     cassette = _open_cassette(run_id, config)
     if cassette is not None:

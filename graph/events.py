@@ -138,6 +138,21 @@ class HandoverEvent(Event):
         return f"no usable design in {self.turns} turns: {who} takes over"
 
 
+class PromptEvent(Event):
+    """A template was edited while the search runs: taken from now on, or `refused`, with line and reason."""
+
+    kind: Literal["prompt"] = "prompt"
+    name: str
+    hash: str
+    file: str = ""
+    refused: str = ""
+
+    def __str__(self) -> str:
+        if self.refused:
+            return f"prompt {self.name}: edit refused, version {self.hash} stays ({self.refused})"
+        return f"prompt {self.name}: version {self.hash} from now on ({self.file})"
+
+
 class BudgetEvent(Event):
     """Trials done of those allowed, tokens that the chat model read and wrote so far, and the rest of the budget.
 
@@ -191,6 +206,7 @@ AnyEvent = (
     | ProposalEvent
     | HandoverEvent
     | EvaluationEvent
+    | PromptEvent
     | BudgetEvent
     | FinishedEvent
 )

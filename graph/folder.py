@@ -61,6 +61,16 @@ class RunFolder:
         return self.path / "logs"
 
     @property
+    def prompts(self) -> Path:
+        """The user's own templates for this run alone, over all others; made where one is edited."""
+        return self.path / "prompts"
+
+    @property
+    def guidance(self) -> Path:
+        """What the user wants the agents of this run to know, in free words."""
+        return self.path / "guidance.md"
+
+    @property
     def private_vectors(self) -> Path:
         return self.path / "vectors"
 

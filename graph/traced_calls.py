@@ -27,6 +27,7 @@ def asked(question: Question, settings: ChatSettings, candidate: int) -> dict[st
         "penjing.candidate": candidate,
         "penjing.prompt.name": question.prompt.name,
         "penjing.prompt.hash": question.prompt.hash,
+        "penjing.prompt.variables": dict(question.prompt.variables),
         "penjing.schema": question.schema.__name__,
     }
 

@@ -15,6 +15,7 @@ from penjing.export_command import export
 from penjing.judge_command import compared, in_words, judge, play
 from penjing.memory_command import memory_app
 from penjing.pretrain_command import pretrain
+from penjing.prompts_command import prompts
 from penjing.prune_command import prune
 from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
@@ -207,6 +208,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.add_typer(memory_app, name="memory")
 app.command()(trace)
+app.add_typer(prompts, name="prompts")
 
 
 @app.command()

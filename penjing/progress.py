@@ -15,6 +15,7 @@ from graph.events import (
     FinishedEvent,
     HandoverEvent,
     ProgressEvent,
+    PromptEvent,
     ProposalEvent,
     StageEvent,
     SurveyEvent,
@@ -94,7 +95,7 @@ class SearchProgress:
                 self._say(f"spent: {event}", quiet=True)
             case SurveyEvent():
                 self._say(str(event))
-            case ProposalEvent() | HandoverEvent() | FinishedEvent():
+            case ProposalEvent() | HandoverEvent() | PromptEvent() | FinishedEvent():
                 self._say(str(event))
             case _:
                 pass

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from graph.session import SearchSession
+    from memory.records import Records
 
 
 def open_session(run: str) -> "SearchSession":
@@ -35,6 +36,18 @@ def reopened_session(run: str, assignments: Sequence[str]) -> "SearchSession":
         raise InputError(in_words(error)) from error
     session.close()
     return SearchSession.resume(session.run_id, home_folder(), config)
+
+
+def open_records() -> "Records":
+    """The records of all runs. Raises InputError where nothing was recorded yet."""
+    from graph.folder import Home
+    from memory.records import Records
+    from tools.errors import InputError
+
+    place = Home(home_folder()).records
+    if not place.is_file():
+        raise InputError(f"Nothing was recorded in {home_folder()} yet; start with: penjing search --preset quick")
+    return Records.open(place)
 
 
 def home_folder() -> Path:

@@ -17,7 +17,8 @@ Files are read again as soon as they change, so an edit steers a search that run
 import hashlib
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ class RenderedPrompt:
     text: str
     template: str
     """The whole file as it was, header included."""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """What it was filled in with."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 class PromptLibrary:
     """The packaged prompts, each replaced by the file of the same name in the user's folder where there is one.
 
+    Those in `above` come before both; that folder may be made later, while the library is in use.
     A prompt of the user may use only variables that the packaged prompt of that name is given. A broken edit of a
     prompt that worked before is refused: the last good version stays and `problems` says what is wrong.
 
@@ -94,13 +98,13 @@ class PromptLibrary:
         PromptError: `overlay` is no folder.
     """
 
-    def __init__(self, overlay: Path | None = None, *, packaged: Path = _PACKAGED) -> None:
+    def __init__(self, overlay: Path | None = None, *, above: Path | None = None, packaged: Path = _PACKAGED) -> None:
         if overlay is not None and not overlay.is_dir():
             raise PromptError(overlay, "there is no such folder of prompts; make it or leave the setting out")
-        self._overlay = overlay
+        self._folders = [folder for folder in (above, overlay, packaged) if folder is not None]
         self._packaged = packaged
         self._environment = _environment()
-        self._loaded: dict[Path, _Loaded] = {}
+        self._good: dict[str, _Loaded] = {}
         self._problems: dict[str, PromptError] = {}
 
     @property
@@ -110,13 +114,24 @@ class PromptLibrary:
 
     def names(self) -> tuple[str, ...]:
         """All prompts, packaged or the user's, sorted."""
-        folders = [self._packaged] if self._overlay is None else [self._packaged, self._overlay]
-        found = {path.stem for folder in folders for path in folder.glob("*.md")}
+        found = {path.stem for folder in self._folders for path in folder.glob("*.md")}
         return tuple(sorted(name for name in found if _NAME.fullmatch(name)))
 
     def header(self, name: str) -> PromptHeader:
         """What the prompt's header says. Raises PromptError as `render` does."""
         return self._current(name).header
+
+    @property
+    def packaged_folder(self) -> Path:
+        """Where the prompts are that come with Penjing."""
+        return self._packaged
+
+    def packaged(self, name: str) -> Path:
+        """The file that comes with Penjing. Raises PromptError where none of this name does."""
+        path = self._packaged / f"{name}.md"
+        if not _NAME.fullmatch(name) or not path.is_file():
+            raise PromptError(self._packaged, f"no prompt {name!r} comes with Penjing; there are: {self._all()}")
+        return path
 
     def hash(self, name: str) -> str:
         """Of the file in use, as rendered prompts have it. Raises PromptError as `render` does."""
@@ -126,12 +141,13 @@ class PromptLibrary:
         """The file in use: the user's where there is one. Raises PromptError where there is none or the name is odd."""
         if not _NAME.fullmatch(name):
             raise PromptError(self._packaged, f"{name!r} is no name of a prompt (a-z, 0-9, _ and - only)")
-        for folder in (self._overlay, self._packaged):
-            if folder is not None and (folder / f"{name}.md").is_file():
+        for folder in self._folders:
+            if (folder / f"{name}.md").is_file():
                 return folder / f"{name}.md"
-        raise PromptError(
-            self._packaged, f"there is no prompt {name!r}; there are: {', '.join(self.names()) or 'none'}"
-        )
+        raise PromptError(self._packaged, f"there is no prompt {name!r}; there are: {self._all()}")
+
+    def _all(self) -> str:
+        return ", ".join(self.names()) or "none"
 
     def render(self, name: str, /, **variables: Any) -> RenderedPrompt:
         """Fills the prompt in; values are inserted as text and never rendered themselves.
@@ -144,27 +160,22 @@ class PromptLibrary:
             text = current.template.render(variables)
         except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise PromptError(current.path, str(error), _line_of(error, current.path)) from error
-        return RenderedPrompt(name, current.hash, text.strip("\n"), current.source)
+        return RenderedPrompt(name, current.hash, text.strip("\n"), current.source, variables)
 
     def _current(self, name: str) -> _Loaded:
-        path = self.path(name)
-        status = path.stat()
-        stamp = (status.st_mtime_ns, status.st_size)
-        before = self._loaded.get(path)
-        if before is not None and before.stamp == stamp:
-            self._problems.pop(name, None)
-            return before
+        path, good = self.path(name), self._good.get(name)
         try:
-            loaded = self._load(name, path, stamp)
+            stamp = _stamp(path)
+            loaded = good if good and (good.path, good.stamp) == (path, stamp) else self._load(name, path, stamp)
         except PromptError as error:
-            if before is None:
+            if good is None:
                 raise
             if str(error) != str(self._problems.get(name)):
                 _log.warning("edit refused, the last good version stays: %s", error)
             self._problems[name] = error
-            return before
+            return good
         self._problems.pop(name, None)
-        self._loaded[path] = loaded
+        self._good[name] = loaded
         return loaded
 
     def _load(self, name: str, path: Path, stamp: tuple[int, int]) -> _Loaded:
@@ -201,6 +212,14 @@ class PromptLibrary:
             given = _split(packaged, packaged.read_text(encoding="utf-8"))[0].variables
             for unknown in sorted(used - set(given)):
                 raise PromptError(path, f"{unknown!r} is not given to {name!r}; given are: {', '.join(given)}")
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PromptError(path, f"cannot be read ({error.strerror})") from error
+    return status.st_mtime_ns, status.st_size
 
 
 def _split(path: Path, source: str) -> tuple[PromptHeader, str]:

@@ -69,6 +69,8 @@ async def _new(context: SearchContext, stage: Stage, state: SearchState, turn: i
     known = _recorded(context, turn, 0, candidate)
     if known is not None:
         return known
+    for event in context.prompt_news.since(context.prompts, context.run_id):
+        context.emit(event)
     with _span(context, stage, turn, 0, candidate):
         situation = _situation(context, stage, state, turn, candidate, None)
         if context.config.show_picture and stage in ("self_evolution", "knowledge_distillation"):
