@@ -15,8 +15,16 @@ from agents.surrogate import Surrogate
 from agents.token_bounds import most_input_tokens
 from agents.tool_use import LONGEST_RESULT
 from graph.config import SearchConfig
+from graph.findings import MOST_FINDINGS
 from graph.screening import expectation_in_words
-from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson, RetrievedWording
+from memory.recollection import (
+    Recollection,
+    RetrievedDesign,
+    RetrievedFinding,
+    RetrievedLesson,
+    RetrievedPattern,
+    RetrievedWording,
+)
 from memory.views import TrialView
 from memory.wordings import MOST_LINES
 from prompts.library import PromptLibrary
@@ -126,6 +134,8 @@ def _recollection(config: SearchConfig, trials: list[TrialView]) -> Recollection
     design = RetrievedDesign("another/1", widest, 10.0, outcome, 0.1, origin)
     lesson = RetrievedLesson("another/1/0", _SENTENCE, 10.0, outcome, 0.1, origin)
     wording = RetrievedWording("another", "strategies", _SENTENCE * 2, outcome)
+    pattern = RetrievedPattern("another/1/1", _SENTENCE, outcome, origin)
+    finding = RetrievedFinding("another", _SENTENCE * 2)
     designs = (design,) * config.recall if config.recalls("designs") else ()
     return Recollection(
         nearby=designs,
@@ -133,6 +143,8 @@ def _recollection(config: SearchConfig, trials: list[TrialView]) -> Recollection
         failed=designs,
         lessons=(lesson,) * config.recall if config.recalls("lessons") else (),
         wordings=(wording,) * MOST_LINES if config.recalls("wordings") else (),
+        patterns=(pattern,) * config.recall if config.recalls("lessons") else (),
+        evidence=(finding,) * MOST_FINDINGS if config.recalls("lessons") else (),
     )
 
 

@@ -144,11 +144,15 @@ class SearchContext(RunContext):
         if not self.config.learns_from_past_runs:
             return ()
         if self.cassette is None:
-            return self._look_back()
+            return self.measured_alike
         # What decides nothing is not worth a place on the cassette; without one a replay would expect otherwise.
-        return self.cassette.earlier(self._look_back) if self.config.uses_surrogate else ()
+        return self.cassette.earlier(lambda: self.measured_alike) if self.config.uses_surrogate else ()
 
-    def _look_back(self) -> tuple[Earlier, ...]:
+    @cached_property
+    def measured_alike(self) -> tuple[Earlier, ...]:
+        """The same as the records have it now; empty where the search learns from its own trials alone."""
+        if not self.config.learns_from_past_runs:
+            return ()
         return tuple(
             Earlier(one.architecture, one.score, one.evaluation_key or "")
             for one in self.records.comparable_trials(self.run_id)

@@ -138,6 +138,24 @@ class HandoverEvent(Event):
         return f"no usable design in {self.turns} turns: {who} takes over"
 
 
+class PatternEvent(Event):
+    """A pattern that agents named stands otherwise than before: `state` is supported, contradicted or open again.
+
+    `support` and `contradiction` count the later trials that speak for it and against it.
+    """
+
+    kind: Literal["pattern"] = "pattern"
+    text: str
+    claim: str
+    support: int
+    contradiction: int
+    state: str
+
+    def __str__(self) -> str:
+        counts = f"{self.support} later trials for it, {self.contradiction} against"
+        return f'pattern "{self.text}" is {self.state.replace("open", "open again")}: {counts}'
+
+
 class PromptEvent(Event):
     """A template was edited while the search runs: taken from now on, or `refused`, with line and reason."""
 
@@ -206,6 +224,7 @@ AnyEvent = (
     | ProposalEvent
     | HandoverEvent
     | EvaluationEvent
+    | PatternEvent
     | PromptEvent
     | BudgetEvent
     | FinishedEvent

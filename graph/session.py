@@ -26,6 +26,7 @@ from tools.errors import InputError
 if TYPE_CHECKING:
     from graph.story import Story
     from graph.trace import TracedSpan
+    from memory.patterns import PatternView
     from tools.export.report import ExportReport
 
 
@@ -97,8 +98,8 @@ class SearchSession:
 
         Raises InputError for bad input, and whatever else went wrong; the run stays resumable.
         """
-        if self.record.status == "finished" and not self._goes_on:
         self._require_own("gone on with")
+        if self.record.status == "finished" and not self._goes_on:
             return
         lock = self.folder.lock()
         events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
@@ -143,6 +144,12 @@ class SearchSession:
         """Every proposal of the agents, illegal ones and repairs included."""
         return self._records.proposals(self.run_id)
 
+    def patterns(self) -> "list[PatternView]":
+        """What the agents named as patterns, what it was drawn from, and what later trials say of it."""
+        from memory.pattern_book import patterns_of
+
+        return patterns_of(self._records, self.run_id)
+
     def calls(self) -> list[Call]:
         """Every call of a chat model."""
         return self._records.calls(self.run_id)
@@ -180,6 +187,7 @@ class SearchSession:
         from graph.picture import draw_search
         from tools.requests import Survey
 
+        self._require_own("drawn")
         winner, chosen = self.best(), read_objectives(objectives) if objectives else ()
         if chosen:
             self.pareto(*chosen)
@@ -187,7 +195,6 @@ class SearchSession:
         try:
             draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture, chosen)
         except (OSError, ValueError) as error:
-        self._require_own("drawn")
             raise InputError(f"Cannot draw into {picture}: {error}.") from error
 
     def best(self) -> TrialView:
@@ -237,6 +244,7 @@ class SearchSession:
         from graph.exporting import export_recorded
         from tools.export.options import export_options
 
+        self._require_own("exported as a model")
         chosen = self._records.trial(self.run_id, trial) if isinstance(trial, int) else trial
         where = Path(destination).expanduser().absolute()
         options = export_options(where, format, quantise, compact, dtype, overwrite)
@@ -244,7 +252,6 @@ class SearchSession:
         def export() -> "ExportReport":
             return asyncio.run(export_recorded(self.config, self._records, chosen, where, options, _ignore))
 
-        self._require_own("exported as a model")
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
             return threads.submit(export).result()
@@ -273,13 +280,6 @@ class SearchSession:
         status = "failed" if error is not None and not isinstance(error, InputError) else "interrupted"
         self._records.update_run(self.run_id, status=status, message="" if error is None else str(error))
 
-    @property
-    def _goes_on(self) -> bool:
-        """Whether a run that is finished has a new budget to go on with."""
-        result = self.record.result or {}
-        return self._changed and result.get("budget_reached") is not None
-
-    def _take(self, config: SearchConfig) -> None:
     def _require_own(self, what: str) -> None:
         """Raises InputError for a run of another home: its files are not here, and its settings name others' places."""
         if self.record.imported_at is not None:
@@ -288,6 +288,13 @@ class SearchSession:
                 "searches of your own."
             )
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a run that is finished has a new budget to go on with."""
+        result = self.record.result or {}
+        return self._changed and result.get("budget_reached") is not None
+
+    def _take(self, config: SearchConfig) -> None:
         """Go on with the settings of `config` that decide no results."""
         old, new = self.config.deciding(), config.deciding()
         if config.home != self.config.home:

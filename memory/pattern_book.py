@@ -1,6 +1,6 @@
 """Patterns over the records: noted when their trial is finished, tested by later ones, counted, given out."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -9,7 +9,8 @@ from memory.claim_words import read_claim
 from memory.claims import Claim
 from memory.embeddings import embed_architecture
 from memory.pattern_records import NumberedPattern, PatternPlace, RecordedTest
-from memory.patterns import NOISE, Measured, PatternView, comparisons, merged, plain, verdict
+from memory.patterns import NOISE, Measured, PatternView, comparisons, merged, verdict
+from memory.recollection import RetrievedPattern
 from memory.records import Records
 from memory.tables import Pattern, Run
 from memory.views import TrialView
@@ -51,26 +52,33 @@ def patterns_of(records: Records, run_id: str) -> list[PatternView]:
     return _views(records.patterns(run_id), records)
 
 
-def patterns_for(records: Records, run_id: str, k: int, past_runs: bool) -> list[PatternView]:
+def patterns_within_reach(records: Records, run_id: str, past_runs: bool) -> list[PatternView]:
+    """The patterns of a run, and with `past_runs` of the latest others with its source and corpus, each once."""
+    past = records.past_patterns(run_id) if past_runs else []
+    return _views([*records.patterns(run_id), *past], records)
+
+
+def best_standing(patterns: Iterable[PatternView], k: int) -> list[PatternView]:
     """The `k` patterns that stand best, those with most support beyond their contradictions first.
 
-    Of this run, and with `past_runs` of others with its source and corpus. Only such as were tested, and for which no
-    more trials speak against than for.
+    Only such as at least one trial supports, and no more contradict.
     """
-    found = _views(_within_reach(records, run_id, past_runs), records)
-    fit = [one for one in found if one.support and one.support >= one.contradiction and one.state != "contradicted"]
+    fit = [one for one in patterns if one.support and one.support >= one.contradiction]
     return sorted(fit, key=lambda one: (one.contradiction - one.support, -one.support))[:k]
 
 
-def contradicted_texts(records: Records, run_id: str, past_runs: bool) -> set[str]:
-    """The wordings, in small letters with single blanks, of patterns that are contradicted."""
-    within = _within_reach(records, run_id, past_runs)
-    contradicted = {name for one in _views(within, records) if one.state == "contradicted" for name in one.names}
-    return {plain(one.pattern.text) for one in within if one.name in contradicted}
+def as_told(patterns: Iterable[PatternView], run_id: str) -> list[RetrievedPattern]:
+    """Patterns as prompts of run `run_id` are given them."""
+    return [
+        RetrievedPattern(name, one.text, one.standing, "" if name.startswith(f"{run_id}/") else "another run")
+        for one in patterns
+        for name in one.names[:1]
+    ]
 
 
-def _within_reach(records: Records, run_id: str, past_runs: bool) -> list[NumberedPattern]:
-    return [*records.patterns(run_id), *(records.past_patterns(run_id) if past_runs else [])]
+def contradicted_wordings(patterns: Iterable[PatternView]) -> set[str]:
+    """The wordings, as `memory.patterns.plain` has them, of those that are contradicted."""
+    return {wording for one in patterns if one.state == "contradicted" for wording in one.wordings}
 
 
 def _named(run: Run, trials: Sequence[TrialView]) -> list[NumberedPattern]:

@@ -119,11 +119,13 @@ def comparisons(
 class PatternView:
     """A pattern as everybody reads it: what agents said alike, once, with what all tests of it say.
 
-    `names` are `RUN/NUMBER/LINE`, with the trial that each wording led to. `claim` is in words, empty where nothing of
-    it can be tested; `drawn_from` are trials, `RUN/NUMBER`; `support` and `contradiction` count trials.
+    `names` are `RUN/NUMBER/LINE`, with the trial that each wording led to; `wordings` are as `plain` has them. `claim`
+    is in words, empty where nothing of it can be tested. `drawn_from` are trials, `RUN/NUMBER`; `support` and
+    `contradiction` count trials.
     """
 
     names: tuple[str, ...]
+    wordings: frozenset[str]
     text: str
     claim: str
     drawn_from: tuple[str, ...]
@@ -185,6 +187,7 @@ def _merged(group: Sequence[NumberedPattern], claim: str, verdicts: Mapping[int,
     said = list(by_trial.values())
     return PatternView(
         names=tuple(one.name for one in group),
+        wordings=frozenset(plain(one.pattern.text) for one in group),
         text=group[0].pattern.text,
         claim=claim,
         drawn_from=tuple(dict.fromkeys(name for one in group for name in one.pattern.drawn_from)),

@@ -33,11 +33,17 @@ class Here(Generic[CurrentT]):
 
 
 def recollect(
-    library: Library[CurrentT], here: Here[CurrentT], k: int, scope: Filter, lessons: bool = True
+    library: Library[CurrentT],
+    here: Here[CurrentT],
+    k: int,
+    scope: Filter,
+    lessons: bool = True,
+    without: Collection[str] = (),
 ) -> Recollection:
     """Designs near the current one, good and failed ones, and lessons that fit it, at most `k` of each.
 
-    Nothing stands in it twice, nor the current design itself.
+    Nothing stands in it twice, nor the current design itself, nor a lesson whose wording, as `plain` has it, is one of
+    `without`.
     """
     near, failed = designs_near(library, here.design, k, replace(scope, unlike=here.identity))
     told = {here.id, here.identity, *(one.id for one in near)}
@@ -45,7 +51,7 @@ def recollect(
         nearby=tuple(near),
         best=tuple(diverse_best(library, k, told)),
         failed=tuple(failed),
-        lessons=tuple(fitting_lessons(library, here.topic, here.size, k, scope)) if lessons else (),
+        lessons=tuple(fitting_lessons(library, here.topic, here.size, k, scope, without)) if lessons else (),
     )
 
 

@@ -49,13 +49,36 @@ class RetrievedWording:
     outcome: str
 
 
-Note = RetrievedDesign | RetrievedLesson | RetrievedWording
+@dataclass(frozen=True)
+class RetrievedPattern:
+    """A design principle that an agent named, and in how many later trials it held.
+
+    The id is `RUN/NUMBER/LINE`, with the trial that it first led to; `origin` as in `RetrievedDesign`.
+    """
+
+    id: str
+    text: str
+    outcome: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class RetrievedFinding:
+    """What statistics over measured designs say, in a sentence. The id names what of the designs it is about."""
+
+    id: str
+    text: str
+
+
+Note = RetrievedDesign | RetrievedLesson | RetrievedWording | RetrievedPattern | RetrievedFinding
 NOTES: Mapping[str, type[Note]] = {
     "nearby": RetrievedDesign,
     "best": RetrievedDesign,
     "failed": RetrievedDesign,
     "lessons": RetrievedLesson,
     "wordings": RetrievedWording,
+    "patterns": RetrievedPattern,
+    "evidence": RetrievedFinding,
 }
 """The kinds of a recollection, each with what its entries are."""
 DESIGNS = tuple(kind for kind, note in NOTES.items() if note is RetrievedDesign)
@@ -74,6 +97,8 @@ class Recollection:
     failed: tuple[RetrievedDesign, ...] = ()
     lessons: tuple[RetrievedLesson, ...] = ()
     wordings: tuple[RetrievedWording, ...] = ()
+    patterns: tuple[RetrievedPattern, ...] = ()
+    evidence: tuple[RetrievedFinding, ...] = ()
 
     def __bool__(self) -> bool:
         return any(self.notes().values())

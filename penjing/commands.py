@@ -273,6 +273,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         cache_lines,
         forecast_lines,
         ledger_lines,
+        pattern_lines,
         result_table,
         retrieved_lines,
         trial_table,
@@ -296,8 +297,8 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         console.print("\n".join(words), highlight=False, soft_wrap=True)
     for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         console.print(line, highlight=False, soft_wrap=True)
-    for line in cache_lines(document["cache"]):
-        console.print(line, highlight=False, soft_wrap=True)
+    for line in [*cache_lines(document["cache"]), *pattern_lines(document["patterns"], session.run_id)]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(budget_table(document["budget"]))
     tokens = document["tokens"]
     console.print(f"chat model: {tokens['input']:,} tokens read, {tokens['output']:,} written", highlight=False)

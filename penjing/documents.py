@@ -55,6 +55,7 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "pareto": [trial.number for trial in session.pareto(*chosen)],
         "pareto_objectives": list(chosen),
         "ledger": ledger_document(ledger_of(proposals, calls)),
+        "patterns": [pattern.document() for pattern in session.patterns()],
         "forecasts": {name: found.model_dump() for name, found in forecast_quality(trials).items()},
         "budget": budget_document(session),
         "cache": cache_document(trials),

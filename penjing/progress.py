@@ -14,6 +14,7 @@ from graph.events import (
     EvaluationEvent,
     FinishedEvent,
     HandoverEvent,
+    PatternEvent,
     ProgressEvent,
     PromptEvent,
     ProposalEvent,
@@ -95,7 +96,7 @@ class SearchProgress:
                 self._say(f"spent: {event}", quiet=True)
             case SurveyEvent():
                 self._say(str(event))
-            case ProposalEvent() | HandoverEvent() | PromptEvent() | FinishedEvent():
+            case ProposalEvent() | HandoverEvent() | PatternEvent() | PromptEvent() | FinishedEvent():
                 self._say(str(event))
             case _:
                 pass

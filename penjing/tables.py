@@ -129,6 +129,22 @@ def retrieved_lines(retrieved: Sequence[dict[str, Any]], run: str) -> list[str]:
     return [f"  memory gave: {'; '.join(words)}"] if words else []
 
 
+def pattern_lines(patterns: Sequence[dict[str, Any]], run: str) -> list[str]:
+    """What agents named as patterns, what is tested of each, how it stands; trials of `run` by their numbers alone."""
+    lines, untestable = [], 0
+    for one in patterns:
+        if one["claim"] is None:
+            untestable += 1
+            continue
+        evidence = ", ".join(name.removeprefix(f"{run}/") for name in one["drawn_from"])
+        counts = f"{one['support']} later trials for it, {one['contradiction']} against"
+        lines.append(f'"{one["text"]}"')
+        lines.append(f"  {one['state']}: {one['claim']}; {counts}; drawn from trials {evidence}")
+    if untestable:
+        lines.append(f"not testable: {untestable}, whose words name no widths and direction")
+    return ["Patterns", *lines] if lines else []
+
+
 def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
     """How well designs were ranked before they were paid for, on one line; none where too few were measured."""
     known = [

@@ -1,11 +1,13 @@
-"""remember: what was learnt goes into the vector store, and weights that no longer matter leave the disk."""
+"""remember: patterns are noted and tested, the vector store learns, weights that no longer matter leave the disk."""
 
 import shutil
 
 from langgraph.runtime import Runtime
 
 from graph.context import SearchContext
+from graph.events import PatternEvent
 from graph.state import SearchState
+from memory.pattern_book import note_patterns
 from memory.rebuild import index_prompts, index_trials
 from memory.retrieval import best
 from tools.trial import MODEL_FOLDER
@@ -16,8 +18,24 @@ async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> Searc
     context = runtime.context
     index_trials(context.records, context.vectors, context.run_id, state["waiting"])
     index_prompts(context.vectors, context.records.prompts())
+    _note_patterns(context, state["waiting"])
     _drop_weights(context)
     return {}
+
+
+def _note_patterns(context: SearchContext, numbers: list[int]) -> None:
+    """What agents named as patterns, and what the trials of this turn say of those that there are."""
+    for changed in note_patterns(context.records, context.run_id, numbers):
+        context.emit(
+            PatternEvent(
+                run=context.run_id,
+                text=changed.text,
+                claim=changed.claim,
+                support=changed.support,
+                contradiction=changed.contradiction,
+                state=changed.state,
+            )
+        )
 
 
 def _drop_weights(context: SearchContext) -> None:

@@ -11,8 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.pattern_book import contradicted_texts, note_patterns, patterns_for, patterns_of
-from memory.patterns import NOISE, change_at_equal_size, state_of, verdict
+from memory.pattern_book import (
+    best_standing,
+    contradicted_wordings,
+    note_patterns,
+    patterns_of,
+    patterns_within_reach,
+)
+from memory.patterns import NOISE, PatternView, change_at_equal_size, state_of, verdict
 from memory.records import Records
 from memory.tables import Run
 from tests.memory.conftest import finish, make_design
@@ -22,6 +28,14 @@ LATE = "Late layers need fewer FFN channels."
 AGAIN = "The last layers should have narrower FFN"
 BABBLE = "Patterns are what the good designs share."
 DISTILLED = {"stage": "knowledge_distillation", "proposer": "distiller"}
+
+
+def patterns_for(records: Records, run_id: str, k: int, past_runs: bool) -> list[PatternView]:
+    return best_standing(patterns_within_reach(records, run_id, past_runs), k)
+
+
+def contradicted_texts(records: Records, run_id: str, past_runs: bool) -> set[str]:
+    return contradicted_wordings(patterns_within_reach(records, run_id, past_runs))
 
 
 def narrow(late: int, early: int | None = None) -> Architecture:
