@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 from alembic import command
-from sqlalchemy import inspect
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, inspect
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from memory.migrations import configuration
 from memory.records import Records
-from memory.tables import Call, Proposal, Run, Table
+from memory.tables import Call, FinishedTrialError, Proposal, Run, Table
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.errors import InputError
@@ -117,3 +118,78 @@ def test_trials_outlive_the_table_of_proposals_made_anew(
         with records.engine.begin() as connection:
             command.check(configuration(connection))
             assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
+def test_records_of_the_first_version_come_through_every_step(
+    tmp_path: Path, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    """Filled records are brought down to the first tables, and up again one migration at a time."""
+    with Records.open(tmp_path / "records.db") as records:
+        with records.engine.connect() as connection:
+            steps = ScriptDirectory.from_config(configuration(connection)).walk_revisions()
+            versions = [step.revision for step in steps][::-1]
+        assert versions[0] == "0001" and len(versions) >= 7
+        source = design().model_dump(mode="json")
+        for run in ("run-a", "run-b"):
+            records.create_run(
+                Run(id=run, source="tiny", corpus="docs", config={"trials": 5}, source_architecture=source)
+            )
+            for turn in range(5):
+                loss = None if turn == 2 else 4.0 - turn
+                ffn = (128, 16 * (turn + 1))
+                parent = turn - 1 if turn else None
+                finish_trial(records, run, turn, design(ffn=ffn), loss, parent_number=parent, rationale=["narrow"])
+            records.add_call(Call(run_id=run, turn=1, agent="evolver", model="m", answer="{}", input_tokens=7))
+        records.add_prompt("abc", "evolver", "You design.")
+        found = records.trials("run-b"), records.calls("run-a"), records.prompts(), records.runs()
+        with records.engine.begin() as connection:
+            command.downgrade(configuration(connection), "0001")
+            first = {name: count(connection, name) for name in inspect(connection).get_table_names()}
+    assert first == {
+        "run": 2,
+        "proposal": 10,
+        "trial": 10,
+        "evaluation": 10,
+        "prompt": 1,
+        "call": 2,
+        "alembic_version": 1,
+    }
+    engine = create_engine(f"sqlite:///{tmp_path / 'records.db'}")
+    for version in versions[1:]:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+            command.upgrade(configuration(connection), version)
+            assert connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == version
+            assert {name: count(connection, name) for name in first} == first, version
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+            assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    engine.dispose()
+    with Records.open(tmp_path / "records.db") as records:
+        assert (records.trials("run-b"), records.calls("run-a"), records.prompts(), records.runs()) == found
+        with records.engine.connect() as connection:
+            command.check(configuration(connection))
+        # What came later works on what is old.
+        with pytest.raises(FinishedTrialError):
+            records.finish_trial(found[0][0].trial_id, 3, cached=False)
+        records.add_event("run-a", "stage", {"kind": "stage"})
+        assert finish_trial(records, "run-a", 9, design(hidden=8), 1.0).number == 5
+
+
+def count(connection: Connection, table: str) -> int:
+    return int(connection.exec_driver_sql(f'SELECT count(*) FROM "{table}"').scalar_one())  # noqa: S608 - a table's name
+
+
+def test_evaluations_of_nobody_get_a_run_again(
+    tmp_path: Path, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    with Records.open(tmp_path / "records.db") as records:
+        records.create_run(Run(id="run"))
+        before = [finish_trial(records, "run", turn, design(hidden=8 * (turn + 1)), 3.0) for turn in range(2)]
+        with records.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE evaluation SET run_id = NULL")
+            connection.exec_driver_sql("UPDATE trial SET evaluation_id = NULL WHERE number = 1")
+            command.downgrade(configuration(connection), "0005")
+            rows = connection.exec_driver_sql("SELECT run_id FROM evaluation").all()
+            assert rows == [("run",)], "of the one that uses it; what nobody uses is of no use to an older version"
+    with Records.open(tmp_path / "records.db") as records:
+        assert records.trials("run")[0] == before[0]
