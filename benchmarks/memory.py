@@ -18,7 +18,8 @@ not lie wholly on the side of the search without memory. It does not say that me
 that is shown.
 
 The same on a real model is `benchmarks.memory_pruned_lm`. Finished searches are kept one by one below PENJING_CACHE or
-the user's cache folder; an interrupted benchmark goes on. Whoever changes what is retrieved raises `RETRIEVAL`.
+the user's cache folder; an interrupted benchmark goes on. Whoever changes what is retrieved raises its number in
+`RETRIEVAL`.
 """
 
 import argparse
@@ -48,8 +49,8 @@ from tools.places import cache_folder
 from tools.spaces.nasbench201_table import NASBench201Table
 
 NAME = "memory"
-RETRIEVAL = 1
-"""Of what is retrieved and how; kept searches of another number are not taken for these."""
+RETRIEVAL: Mapping[MemoryMode, int] = {"full": 2, "no_prompts": 2, "no_lessons": 1, "off": 1}
+"""Of what is retrieved and how in each mode; kept searches of another number are not taken for these."""
 MODES: tuple[MemoryMode, ...] = ("full", "no_lessons", "off")
 """`no_prompts` is the same as `full` here: every prompt has one wording."""
 SHOWN = (10, 25)
@@ -69,13 +70,13 @@ class Measured:
 def agents(team: ChatTeam, trials: int, mode: MemoryMode) -> Contends:
     """The agents with this much memory."""
     found = search_nasbench201.agents(team, trials, mode)
-    memory = {"memory": mode, "recall": found.config.recall, "retrieval": RETRIEVAL}
+    memory = {"memory": mode, "recall": found.config.recall, "retrieval": RETRIEVAL[mode]}
     return replace(found, kept={**(found.kept or {}), **memory})
 
 
 def across_runs() -> dict[str, Contends]:
     """Searches that know the records of earlier ones, and those that do not."""
-    kept = {"retrieval": RETRIEVAL, "earlier": EARLIER}
+    kept = {"retrieval": 1, "earlier": EARLIER}
     return {PAST: ScreenedSearch(EARLIER, kept=kept), ALONE: ScreenedSearch(0, kept={**kept, "earlier": 0})}
 
 

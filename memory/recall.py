@@ -9,6 +9,7 @@ from memory.diversity import diverse
 from memory.filters import Filter
 from memory.library import Library, Past
 from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson
+from memory.sentences import is_sentence
 
 CurrentT = TypeVar("CurrentT")
 
@@ -101,9 +102,11 @@ def fitting_lessons(
 
     How well one fits is the likeness of its wording to `text`, times that of its design's size to `size` (a share of
     the source's), times its worth: 1 where all designs that it led to were better than their parents, 0.5 where none
-    was, 0.75 where that is not known. Wordings in `without`, as `plain` has them, are left out.
+    was, 0.75 where that is not known. Wordings in `without`, as `plain` has them, are left out, and those that are no
+    sentences.
     """
-    passages = [row for row in library.worded(text, _WIDER * k, where) if plain(row[1]) not in without]
+    found = library.worded(text, _WIDER * k, where)
+    passages = [row for row in found if is_sentence(row[1]) and plain(row[1]) not in without]
     known = library.past({_design_of(id) for id, _, _ in passages})
     wordings: dict[str, list[tuple[str, str, float]]] = {}
     for passage in passages:

@@ -14,6 +14,7 @@ from memory.filters import Filter, Reach
 from memory.rebuild import index_trials, open_vectors
 from memory.recall import designs_near, diverse_best, fitting_lessons, plain
 from memory.records import Records
+from memory.sentences import is_sentence
 from memory.shapes import describe_shape
 from memory.stored_library import StoredLibrary
 from memory.tables import Run
@@ -218,10 +219,34 @@ def test_a_wording_counts_once_with_all_that_came_of_it(
 def test_what_was_forgotten_is_not_told(open_library: Callable[..., StoredLibrary]) -> None:
     found = open_library("none")
     assert found.past(["gone/1", "run-a/77"]) == {}
-    found.vectors.add_lessons([("gone/1/0", "a lesson of nobody", {"run_id": "run-a", "source": "tiny"})])
-    assert not [
-        one for one in fitting_lessons(found, "a lesson of nobody", 1.0, 9, found.scope) if "nobody" in one.text
-    ]
+    words = "this lesson is of nobody any more"
+    found.vectors.add_lessons([("gone/1/0", words, {"run_id": "run-a", "source": "tiny", "corpus": "docs"})])
+    assert [text for _, text, _ in found.worded(words, 1, found.scope)] == [words]
+    assert not [one for one in fitting_lessons(found, words, 1.0, 9, found.scope) if one.text == words]
+
+
+def test_babble_is_no_lesson(past: Records, open_library: Callable[..., StoredLibrary]) -> None:
+    babble = (
+        "None, 0.6, 0.7, 0.8, 1, 2, skip",
+        "...23, 2, 23, 2, 3, 23",
+        "wide wide wide wide Wide",
+        "{}",
+        "ab 1 cd 2 ef 3",
+    )
+    for turn, words in enumerate(babble):
+        finish(past, "run-a", 40 + turn, make_design(ffn=(40, 40 + turn)), 1.0, parent_number=0, rationale=[words])
+    found = open_library("none")
+    index_trials(past, found.vectors, "run-a")
+    for words in babble:
+        assert not is_sentence(words)
+        told = fitting_lessons(found, words, 1.0, 50, found.scope)
+        assert told and not {one.text for one in told} & set(babble)
+    for words in (
+        "Keep more FFN channels in layers 0-4.",
+        "Zwei Schichten weniger, hinten.",
+        "narrow the late FFN to 16",
+    ):
+        assert is_sentence(words)
 
 
 def test_an_empty_memory_gives_nothing(records: Records, places: tuple[Path, Path]) -> None:
