@@ -43,6 +43,9 @@ class Database:
         try:
             url = make_url(address) if is_url else make_url("sqlite://").set(database=place)
             place = url.render_as_string(hide_password=True) if is_url else place
+            if url.drivername == "postgresql":
+                # The driver that Penjing installs, where the URL names none.
+                url = url.set(drivername="postgresql+psycopg")
             if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
                 Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(url, json_serializer=to_json)

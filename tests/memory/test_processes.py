@@ -13,7 +13,7 @@ from memory.records import Records
 ROOT = Path(__file__).parents[2]
 
 
-def writer(database: Path, run_id: str, count: int) -> "subprocess.Popen[str]":
+def writer(database: Path | str, run_id: str, count: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("writer.py")), str(database), run_id, str(count)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

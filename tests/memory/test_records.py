@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
+from memory.bulk_records import FinishedTrial
 from memory.records import Records
 from memory.tables import Call, Evaluation, FinishedTrialError, Proposal, Run, Trial
 from memory.views import TrialView
@@ -134,6 +135,31 @@ def test_a_finished_trial_cannot_be_changed(records: Records, design: Design, fi
         trial = session.exec(select(Trial).where(Trial.id == first.trial_id)).one()
         trial.stage = "rewritten"
     assert records.trials("run-a") == [first, second]
+
+
+def test_many_at_once_are_as_one_by_one(records: Records, design: Design, finish_trial: Finish) -> None:
+    first = finish_trial(records, "run-a", 0, design(), 4.0, rationale=["a \ud800 lone surrogate"])
+    source = records.evaluation("run-a-" + first.identity + "-0")
+    assert source is not None
+    bulk = [
+        FinishedTrial(
+            proposal(turn, rationale=["a NUL \x00"] if turn == 1 else []),
+            design(ffn=(16 * turn, 32)),
+            Evaluation(**{**source.model_dump(exclude={"id"}), "key": f"bulk-{turn}"}),
+            cached=turn == 2,
+        )
+        for turn in range(1, 4)
+    ]
+    assert records.add_finished_trials("run-a", bulk) == [1, 2, 3] == records.add_finished_trials("run-a", bulk)
+    assert records.add_finished_trials("run-a", bulk[:1]) == [1]
+    views = records.trials("run-a")
+    assert [(view.number, view.evaluation_key) for view in views[1:]] == [(n, f"bulk-{n}") for n in (1, 2, 3)]
+    assert [view.architecture for view in views[1:]] == [entry.architecture for entry in bulk]
+    assert [view.cached for view in views] == [False, False, True, False]
+    assert views[1].rationale == ("a NUL \N{REPLACEMENT CHARACTER}",) and views[0].rationale == ("a ? lone surrogate",)
+    assert finish_trial(records, "run-a", 9, design(hidden=32), 3.0).number == 4
+    with pytest.raises(InputError, match="no run 'run-z'"):
+        records.add_finished_trials("run-z", bulk)
 
 
 def test_numbers_are_given_per_run_from_zero(records: Records, design: Design, finish_trial: Finish) -> None:
