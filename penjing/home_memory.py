@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from stat import S_ISREG
 from typing import IO, Any, Literal, Self
@@ -23,14 +24,17 @@ from pydantic import ValidationError
 from graph.config import SearchConfig
 from graph.folder import Home
 from graph.report import ResultRow
+from memory.embedding_server import text_embedding_of
 from memory.exchange import export_lines
 from memory.filters import Filter
 from memory.forgetting import Forgetting, forget_run, what_goes
 from memory.importing import ImportReport, import_records
 from memory.lookup import Found, FoundDesign, search_shape, search_words
 from memory.pattern_book import patterns_of
-from memory.rebuild import Told, open_vectors
+from memory.rebuild import Told, open_vectors, reconcile_vectors
 from memory.records import Records
+from memory.settings import StoreSettings
+from memory.text_embedding import TextEmbedding
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from penjing.configuration import in_words
@@ -47,8 +51,11 @@ class Memory:
     Reading works while searches run. Every method raises InputError, one sentence, for bad input.
     """
 
-    def __init__(self, home: Path | None = None) -> None:
-        """The memory in `home`, by default that of `penjing search`. Raises InputError where nothing is recorded."""
+    def __init__(self, home: Path | None = None, settings: StoreSettings | None = None) -> None:
+        """The memory in `home`, by default that of `penjing search`. Raises InputError where nothing is recorded.
+
+        Where its vectors are say `settings`; without them the environment (PENJING_VECTORS ...), else the latest run.
+        """
         self.home = Home(home or home_folder())
         if not self.home.records.is_file():
             raise InputError(f"Nothing is remembered yet: there are no records in {self.home.path}.")
@@ -56,6 +63,7 @@ class Memory:
         self._closing = ExitStack()
         self._closing.callback(self.records.close)
         self._vectors: VectorStore | None = None
+        self._settings = settings
 
     def close(self) -> None:
         """Let go of the records and the vectors."""
@@ -73,12 +81,27 @@ class Memory:
         """The vector store in line with the records; while a search has it, a copy."""
         return self._vectors or self._open_vectors(None)
 
+    @cached_property
+    def settings(self) -> StoreSettings:
+        """Where the vectors are, and how texts are compared."""
+        if self._settings is not None:
+            return self._settings
+        own = next((run.config for run in self.records.runs() if run.imported_at is None), {})
+        names = [name for name in StoreSettings.model_fields if f"PENJING_{name.upper()}" not in os.environ]
+        config = SearchConfig(**{name: own[name] for name in names if name in own})
+        return StoreSettings(**{name: getattr(config, name) for name in StoreSettings.model_fields})
+
     def _open_vectors(self, told: Told | None) -> VectorStore:
         private = Path(tempfile.mkdtemp(prefix="penjing-vectors-"))
         self._closing.callback(shutil.rmtree, private, ignore_errors=True)
-        self._vectors = open_vectors(self.home.vectors, private / "vectors", self.records, told=told)
+        url, embedding = self.settings.vectors, self._embedding
+        self._vectors = open_vectors(self.home.vectors, private / "vectors", self.records, url, embedding, told)
         self._closing.callback(self._vectors.close)
         return self._vectors
+
+    @property
+    def _embedding(self) -> TextEmbedding:
+        return text_embedding_of(self.settings.text_embedding, self.settings.embedding_url)
 
     def search(self, text: str, k: int = 5, where: Filter | None = None, kinds: Iterable[Kind] = KINDS) -> Found:
         """The `k` designs, lessons and prompts that are nearest in wording."""
@@ -122,6 +145,11 @@ class Memory:
             raise InputError(
                 "These vectors are open already; make them again from a Memory that has not used them yet."
             )
+        if self.settings.vectors is not None:
+            store = self.vectors
+            store.wipe()
+            reconcile_vectors(self.records, store, told)
+            return {str(name): count for name, count in store.counts().items()}
         with self._free_vectors() as free:
             if not free:
                 raise InputError(
@@ -149,7 +177,7 @@ class Memory:
             shutil.rmtree(folder.path, ignore_errors=True)
         with self._free_vectors() as free:
             pass
-        if free:
+        if free or self.settings.vectors is not None:
             # Opening the store takes out what the records have no more; a search that has it does so at its next start.
             self.vectors.counts()
         return gone
@@ -192,6 +220,9 @@ class Memory:
     def _agreement(self) -> dict[str, Any]:
         """Whether the vector store holds what the records say it should; it is left as it is."""
         expected = dict(self.records.indexed_counts())
+        if (url := self.settings.vectors) is not None:
+            with VectorStore(url, embedding=self._embedding, prefix=f"{self.records.identity}-") as store:
+                return _compared(dict(store.counts()), expected)
         mark = self.home.vectors.with_name(f"{self.home.vectors.name}.opening")
         with self._free_vectors() as free:
             if not free:
@@ -200,14 +231,13 @@ class Memory:
                 return {"state": "not there; made at the next use", "expected": expected}
             mark.touch()
             try:
-                with VectorStore(self.home.vectors) as store:
+                with VectorStore(self.home.vectors, embedding=self._embedding) as store:
                     counts = dict(store.counts())
             except InputError:
                 return {"state": "broken; made again at the next use", "expected": expected}
             finally:
                 mark.unlink(missing_ok=True)
-        state = "agree" if counts == expected else "differ; brought in line at the next use"
-        return {"state": state, "counts": counts, "expected": expected}
+        return _compared(counts, expected)
 
     @contextmanager
     def _free_vectors(self) -> Iterator[bool]:
@@ -222,6 +252,11 @@ class Memory:
             yield True
         finally:
             lock.release()
+
+
+def _compared(counts: dict[Any, int], expected: dict[Any, int]) -> dict[str, Any]:
+    state = "agree" if counts == expected else "differ; brought in line at the next use"
+    return {"state": state, "counts": counts, "expected": expected}
 
 
 def _check_run(run: Any) -> None:
