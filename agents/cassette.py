@@ -22,6 +22,7 @@ from agents.surrogate import Earlier
 from agents.taped_lines import (
     TapedCall,
     TapedEarlier,
+    TapedGuidance,
     TapedLine,
     TapedMemory,
     TapedSearch,
@@ -47,6 +48,7 @@ class Cassette:
         self.path, self._run, self._search = path, run, search
         self._calls = [line for line in lines if isinstance(line, TapedCall)]
         self._memory = {line.turn: line for line in lines if isinstance(line, TapedMemory)}
+        self._guidance = {line.turn: line.text for line in lines if isinstance(line, TapedGuidance)}
         self._earlier = next((line for line in lines if isinstance(line, TapedEarlier)), None)
         self._stream: IO[bytes] | None = None
         self._settings: Mapping[str, Any] = search.settings
@@ -140,6 +142,15 @@ class Cassette:
         self._memory[turn] = TapedMemory(turn=turn, notes=found.document())
         self._write(self._memory[turn])
         return found
+
+    def guidance(self, turn: int, read: Callable[[], str]) -> str:
+        """What the user wanted the agents to know in this turn, as recorded, else, while recording, as `read` now."""
+        if turn in self._guidance or not self.recording:
+            return self._guidance.get(turn, "")
+        self._guidance[turn] = text = read()
+        if text:
+            self._write(TapedGuidance(turn=turn, text=text))
+        return text
 
     def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:
         """What earlier runs had measured as it was recorded, else, while recording, what `look` gives now.

@@ -45,6 +45,7 @@ class Distiller(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[Design
             "inspiration",
             **dialect.about_sample(sample),
             **memory_rows(recollection),
+            guidance=situation.guidance,
             outlook=situation.outlook,
         )
         messages = (system_message(self._prompts, dialect), ("user", prompt.text))

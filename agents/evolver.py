@@ -34,6 +34,7 @@ class Evolver(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[DesignT,
             "strategies",
             **dialect.about_parent(parent),
             **memory_rows(situation.recollection),
+            guidance=situation.guidance,
             outlook=situation.outlook,
         )
         messages: tuple[tuple[str, str], ...] = (system_message(self._prompts, dialect), ("user", first.text))

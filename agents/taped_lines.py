@@ -44,6 +44,14 @@ class TapedMemory(_Line):
         return {**rest, "notes": {name: values[name] for name in ("nearby", "lessons") if name in values}}
 
 
+class TapedGuidance(_Line):
+    """What the user wanted the agents to know in a turn; there is no line where that was nothing."""
+
+    kind: Literal["guidance"] = "guidance"
+    turn: int
+    text: str
+
+
 class TapedEarlier(_Line):
     """What earlier runs had measured, where the search learns from it."""
 
@@ -105,7 +113,7 @@ class TapedCall(_Line):
         return Answer(parsed=parsed, **{name: getattr(self, name) for name in shared})
 
 
-TapedLine = TapedSearch | TapedCall | TapedMemory | TapedEarlier
+TapedLine = TapedSearch | TapedCall | TapedMemory | TapedGuidance | TapedEarlier
 _ANY_LINE: TypeAdapter[TapedLine] = TypeAdapter(Annotated[TapedLine, Field(discriminator="kind")])
 
 

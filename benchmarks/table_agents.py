@@ -121,6 +121,7 @@ class TableSituation:
     seed: int
     rejection: Rejection | None = None
     recollection: Recollection = NOTHING
+    guidance: str = ""
     outlook: Outlook | None = None
 
     @property

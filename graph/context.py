@@ -107,6 +107,7 @@ class SearchContext(RunContext):
     spending: Spending
     cassette: Cassette | None = None
     outlooks: dict[int, Outlook | None] = field(default_factory=dict)
+    guidance: dict[int, str] = field(default_factory=dict)
     prompt_news: PromptNews = field(default_factory=PromptNews)
     recollections: dict[int, Recollection] = field(default_factory=dict)
 

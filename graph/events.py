@@ -171,6 +171,19 @@ class PromptEvent(Event):
         return f"prompt {self.name}: version {self.hash} from now on ({self.file})"
 
 
+class GuidanceEvent(Event):
+    """The user's words for the agents changed: this is what they are told from now on, or why it cannot be read."""
+
+    kind: Literal["guidance"] = "guidance"
+    text: str
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"guidance: {self.problem}"
+        return f"guidance from now on: {self.text}" if self.text else "guidance: none any more"
+
+
 class BudgetEvent(Event):
     """Trials done of those allowed, tokens that the chat model read and wrote so far, and the rest of the budget.
 
@@ -226,6 +239,7 @@ AnyEvent = (
     | EvaluationEvent
     | PatternEvent
     | PromptEvent
+    | GuidanceEvent
     | BudgetEvent
     | FinishedEvent
 )

@@ -13,6 +13,7 @@ from graph.events import (
     BudgetEvent,
     EvaluationEvent,
     FinishedEvent,
+    GuidanceEvent,
     HandoverEvent,
     PatternEvent,
     ProgressEvent,
@@ -96,7 +97,7 @@ class SearchProgress:
                 self._say(f"spent: {event}", quiet=True)
             case SurveyEvent():
                 self._say(str(event))
-            case ProposalEvent() | HandoverEvent() | PatternEvent() | PromptEvent() | FinishedEvent():
+            case ProposalEvent() | HandoverEvent() | PatternEvent() | PromptEvent() | GuidanceEvent() | FinishedEvent():
                 self._say(str(event))
             case _:
                 pass

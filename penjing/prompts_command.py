@@ -177,6 +177,36 @@ def render(
 
 
 @prompts.command()
+def guidance(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run; it may be running.")],
+    text: Annotated[
+        str | None, typer.Argument(metavar="[TEXT]", help="What its agents are to know; '' for nothing any more.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell the agents of a run something in your own words, from their next turn on; without TEXT show it.
+
+    [bold]Example[/bold]: penjing prompts guidance latest "Keep hidden_size at 576; try fewer key/value heads."
+    """
+    with reported_errors(as_json, debug):
+        from penjing.sessions import open_session
+
+        file = open_session(run).folder.guidance
+        if text is not None:
+            # Whole or not at all: the run may read it just now.
+            beside = file.with_suffix(".new")
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(file)
+        told = file.read_text(encoding="utf-8") if file.is_file() else ""
+        if as_json:
+            print(json.dumps({"file": str(file), "guidance": told}))
+            return
+        print(told)
+        terminal(stderr=True).print(f"in {file}, which you may also edit", style="dim", highlight=False, soft_wrap=True)
+
+
+@prompts.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to count over.")],
     as_json: JsonOption = False,

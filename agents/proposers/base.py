@@ -74,6 +74,10 @@ class AgentStanding(Protocol[_TrialT]):
         """What memory gave for this turn."""
 
     @property
+    def guidance(self) -> str:
+        """What the user wants the agents to know, in free words."""
+
+    @property
     def outlook(self) -> "Outlook | None":
         """What a classical searcher expects, where agents are shown it."""
 
@@ -90,8 +94,8 @@ class Situation:
     """All that a proposer may know at its turn; a `Standing` and an `AgentStanding` of the real space.
 
     `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
-    `recollection` is what memory gave for this turn; `seed` is this turn's own; `outlook` is what a classical searcher
-    expects, where the agents are shown it.
+    `recollection` is what memory gave for this turn; `seed` is this turn's own; `guidance` is the user's; `outlook` is
+    what a classical searcher expects, where the agents are shown it.
     """
 
     turn: int
@@ -100,6 +104,7 @@ class Situation:
     parent: TrialView | None
     seed: int
     recollection: Recollection = NOTHING
+    guidance: str = ""
     outlook: "Outlook | None" = None
     rejection: Rejection | None = None
 

@@ -12,6 +12,7 @@ from graph.agent_tools import agent_tools
 from graph.budget import CUT_OFF, BudgetReachedError
 from graph.context import SearchContext
 from graph.events import StageEvent
+from graph.guidance import guidance_of
 from graph.recalling import recollect
 from graph.screening import TOOL, outlook_of, trials_before
 from graph.state import SearchState, Stage
@@ -143,6 +144,7 @@ def _situation(
         parent=parent,
         seed=context.turn_seed(turn, candidate),
         recollection=recollection,
+        guidance="" if rejection is not None else guidance_of(context, stage, turn),
         rejection=rejection,
     )
 
