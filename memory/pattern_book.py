@@ -47,6 +47,12 @@ def note_patterns(records: Records, run_id: str, numbers: Collection[int] | None
     return [view for view in after if view.claim and view.state != before.get(view.claim, "open")]
 
 
+def note_missing_patterns(records: Records) -> None:
+    """Note the patterns of all runs of before there were any, and what their trials say of them."""
+    for run_id in records.runs_without_patterns(DISTILLATION):
+        note_patterns(records, run_id)
+
+
 def patterns_of(records: Records, run_id: str) -> list[PatternView]:
     """The patterns that the agents of a run named, each once, in their order."""
     return _views(records.patterns(run_id), records)

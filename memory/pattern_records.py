@@ -85,6 +85,20 @@ class PatternRecords(Database):
             query = _numbered().where(col(Pattern.run_id).in_(session.exec(latest).all()))
             return [NumberedPattern(*row) for row in session.exec(query.order_by(col(Pattern.id)))]
 
+    def runs_without_patterns(self, stage: str) -> list[str]:
+        """Ids of runs with finished trials of this stage, of known source, whose patterns are not noted yet."""
+        noted = select(Pattern.id).where(col(Pattern.proposal_id) == col(Trial.proposal_id)).exists()
+        query = (
+            select(Trial.run_id)
+            .join(Run, col(Run.id) == col(Trial.run_id))
+            .where(Trial.stage == stage, col(Trial.evaluation_id).is_not(None), ~noted)
+            .where(col(Run.source_architecture).is_not(None))
+            .distinct()
+            .order_by(col(Trial.run_id))
+        )
+        with self.reading() as session:
+            return list(session.exec(query))
+
     def pattern_tests(self, pattern_ids: Collection[int]) -> list[PatternTest]:
         """All tests of these patterns, also by trials of other runs."""
         with self.reading() as session:

@@ -30,7 +30,7 @@ from memory.filters import Filter
 from memory.forgetting import Forgetting, forget_run, what_goes
 from memory.importing import ImportReport, import_records
 from memory.lookup import Found, FoundDesign, search_shape, search_words
-from memory.pattern_book import patterns_of
+from memory.pattern_book import note_missing_patterns, patterns_of
 from memory.rebuild import Told, open_vectors, reconcile_vectors
 from memory.records import Records
 from memory.settings import StoreSettings
@@ -139,12 +139,14 @@ class Memory:
     def rebuild(self, told: Told | None = None) -> dict[str, int]:
         """Make the vector store again from the records; how many entries each collection then has.
 
-        `told` hears how many trials are done, and of how many. Raises InputError while another process has the store.
+        Patterns of runs of before these were noted are noted too. `told` hears how many trials are done, and of how
+        many. Raises InputError while another process has the store.
         """
         if self._vectors is not None:
             raise InputError(
                 "These vectors are open already; make them again from a Memory that has not used them yet."
             )
+        note_missing_patterns(self.records)
         if self.settings.vectors is not None:
             store = self.vectors
             store.wipe()

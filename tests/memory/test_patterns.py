@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from memory.pattern_book import (
     best_standing,
     contradicted_wordings,
+    note_missing_patterns,
     note_patterns,
     patterns_of,
     patterns_within_reach,
@@ -168,6 +169,13 @@ def test_turn_by_turn_and_at_once_are_the_same(tmp_path: Path) -> None:
             counts.append([one.document() for one in patterns_of(records, "run")])
     assert counts[0] == counts[1] == counts[2]
     assert sum(one["support"] + one["contradiction"] for one in counts[0]) > 10
+
+
+def test_runs_of_before_there_were_patterns_get_them(run: Records) -> None:
+    assert run.runs_without_patterns("knowledge_distillation") == ["run-a"]
+    note_missing_patterns(run)
+    assert run.runs_without_patterns("knowledge_distillation") == []
+    assert [one.support for one in patterns_of(run, "run-a")] == [1, 0]
 
 
 _KILLED = """
