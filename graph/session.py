@@ -83,6 +83,19 @@ class SearchSession:
             session._take(config)
         return session
 
+    def branch(self, at: int, config: SearchConfig | None = None) -> "SearchSession":
+        """Another run that goes on from where this one stood after trial `at`, with `config`; this one stays as it is.
+
+        What was asked, answered and measured up to there is copied, and not paid for again.
+
+        Raises InputError where the run never went on from that trial, or `config` would measure otherwise.
+        """
+        from graph.branching import branch_run
+
+        self._require_own("branched")
+        chosen = config or self.config
+        return type(self)(branch_run(self._records, self.record, at, chosen), chosen, self._records)
+
     @property
     def folder(self) -> RunFolder:
         """Where the run keeps its files."""
@@ -303,7 +316,7 @@ class SearchSession:
         if changed:
             raise InputError(
                 f"Run {self.run_id} was started with other settings ({'; '.join(changed)}); resume it without a "
-                "config, or start a new search with this one."
+                f"config, or let another run go on from it: penjing branch {self.run_id} --at TRIAL."
             )
         self._changed = config.budget != self.config.budget
         self.config = config

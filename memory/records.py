@@ -1,5 +1,6 @@
 """The records of all searches: the one door to the tables."""
 
+from memory.branch_records import BranchRecords
 from memory.bulk_records import BulkRecords
 from memory.event_records import EventRecords
 from memory.index_records import IndexRecords
@@ -24,6 +25,7 @@ class Records(
     PatternRecords,
     EventRecords,
     SpanRecords,
+    BranchRecords,
     OverviewRecords,
 ):
     """Open with `Records.open(path_or_url)`, a SQLite file or a database URL; close with `close` or `with`.

@@ -2,14 +2,14 @@
 `evaluate`, `compare`, `trace`, `memory`."""
 
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penjing.branch_command import branch
 from penjing.compare_command import compare
-from penjing.errors import SearchInterruptedError, reported_errors
+from penjing.errors import reported_errors
 from penjing.evaluate_command import evaluate
 from penjing.export_command import export
 from penjing.judge_command import compared, in_words, judge, play
@@ -17,6 +17,7 @@ from penjing.memory_command import memory_app
 from penjing.pretrain_command import pretrain
 from penjing.prompts_command import prompts
 from penjing.prune_command import prune
+from penjing.running_search import drive_search
 from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
 from penjing.trace_command import trace
@@ -106,7 +107,7 @@ def search(
         from graph.session import SearchSession
 
         session = SearchSession.start(configuration)
-        _run(session, as_json)
+        drive_search(session, as_json)
 
 
 @app.command()
@@ -128,7 +129,7 @@ def resume(
     with reported_errors(as_json, debug):
         from penjing.sessions import reopened_session
 
-        _run(reopened_session(run, assignments or []), as_json)
+        drive_search(reopened_session(run, assignments or []), as_json)
 
 
 @app.command()
@@ -200,6 +201,7 @@ def show(
                 _stdout().print(front_table(session.pareto(*objectives), objectives))
 
 
+app.command()(branch)
 app.command()(judge)
 app.command()(export)
 app.command()(pretrain)
@@ -227,44 +229,6 @@ def settings(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         for row in document:
             table.add_row(row["key"], str(row["default"]), row["description"])
         _stdout().print(table)
-
-
-def _run(session: "SearchSession", as_json: bool) -> None:
-    """Drive a search with a progress display, then say what came out."""
-    from penjing.documents import show_document
-    from penjing.progress import SearchProgress
-
-    # A background job of a shell starts with SIGINT ignored; a search must still be stoppable.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    console = _stderr()
-    console.print(f"run {session.run_id}", highlight=False)
-    already = len([trial for trial in session.trials() if trial.measurement is not None])
-    events = session.stream()
-    try:
-        with SearchProgress(console, session.config.trials, already) as progress:
-            for event in events:
-                progress.show(event)
-    except KeyboardInterrupt:
-        events.close()
-        raise SearchInterruptedError(f"penjing resume {session.run_id}") from None
-    finally:
-        # Before the first trial there is nothing to lose: a new search with better settings is the way on.
-        stopped = session.record.status not in ("finished", "running") and session.record.imported_at is None
-        if stopped and session.trials():
-            console.print(f"To go on: penjing resume {session.run_id}", highlight=False)
-    document = show_document(session)
-    if as_json:
-        print(json.dumps(document))
-        return
-    from penjing.tables import cache_lines, forecast_lines, ledger_lines, print_next, result_table, verdict
-
-    result = document["result"]
-    _stdout().print(result_table(result["table"]))
-    _stdout().print(verdict(result["table"], session.config.asks_agents), highlight=False)
-    lines = [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"]), *cache_lines(document["cache"])]
-    for line in lines:
-        _stdout().print(line, highlight=False, soft_wrap=True)
-    print_next(_stdout(), session.run_id, result)
 
 
 def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from graph.config import SearchConfig
     from graph.session import SearchSession
     from memory.records import Records
 
@@ -22,20 +23,26 @@ def reopened_session(run: str, assignments: Sequence[str]) -> "SearchSession":
     session = open_session(run)
     if not assignments:
         return session
+    from graph.session import SearchSession
+
+    config = changed_config(session.config, assignments)
+    session.close()
+    return SearchSession.resume(session.run_id, home_folder(), config)
+
+
+def changed_config(config: "SearchConfig", assignments: Sequence[str]) -> "SearchConfig":
+    """The settings with some set anew, `key=value`. Raises InputError for one that cannot be."""
     from pydantic import ValidationError
 
     from graph.config import SearchConfig
-    from graph.session import SearchSession
     from penjing.configuration import in_words, with_assignments
     from tools.errors import InputError
 
-    values = with_assignments(SearchConfig, session.config.model_dump(mode="json"), assignments)
+    values = with_assignments(SearchConfig, config.model_dump(mode="json"), assignments)
     try:
-        config = SearchConfig.model_validate(values)
+        return SearchConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(in_words(error)) from error
-    session.close()
-    return SearchSession.resume(session.run_id, home_folder(), config)
 
 
 def open_records() -> "Records":

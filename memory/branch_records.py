@@ -1,0 +1,39 @@
+"""The beginning of a run copied under another name: what a branch goes on from."""
+
+from sqlmodel import Session, col, select
+
+from memory.database import Database
+from memory.tables import Call, Proposal, Run, Trial
+
+
+class BranchRecords(Database):
+    """Copies are rows of their own: nothing that is done with them changes what they were copied from."""
+
+    def begin_branch(self, branch: Run, of: str, turns: int) -> None:
+        """Write the run `branch` down with the proposals, calls and trials of the first `turns` turns of another run.
+
+        Trials keep their numbers and their evaluations, which are not paid for again.
+        """
+        with self.writing() as session:
+            session.add(branch)
+            session.flush()
+            for call in session.exec(select(Call).where(Call.run_id == of, Call.turn < turns).order_by(col(Call.id))):
+                session.add(Call(**{**call.model_dump(exclude={"id"}), "run_id": branch.id}))
+            copies = _copy_proposals(session, branch.id, of, turns)
+            trials = select(Trial).where(Trial.run_id == of).order_by(col(Trial.id))
+            for trial in session.exec(trials).all():
+                if trial.proposal_id in copies:
+                    row = {**trial.model_dump(exclude={"id"}), "run_id": branch.id, "cached": True}
+                    session.add(Trial(**{**row, "proposal_id": copies[trial.proposal_id]}))
+
+
+def _copy_proposals(session: Session, branch: str, of: str, turns: int) -> dict[int, int]:
+    """The ids of the copies, by the ids of what was copied."""
+    query = select(Proposal).where(Proposal.run_id == of, Proposal.turn < turns).order_by(col(Proposal.id))
+    copies: dict[int, int] = {}
+    for proposal in session.exec(query).all():
+        copy = Proposal(**{**proposal.model_dump(exclude={"id"}), "run_id": branch})
+        session.add(copy)
+        session.flush()
+        copies[proposal.id] = copy.id
+    return copies
