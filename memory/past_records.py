@@ -1,8 +1,8 @@
 """Records of other runs, as far as they compare with those of one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlmodel import col, select
+from sqlmodel import col, func, select
 
 from memory.database import Database
 from memory.tables import Evaluation, Run, Trial
@@ -12,6 +12,11 @@ from tools.errors import InputError
 
 class PastRecords(Database):
     """Which runs measure as another one does, and the best trials of several."""
+
+    def runs_named(self, ids: Collection[str]) -> dict[str, Run]:
+        """The runs of these ids, by id; without those that there are not."""
+        with self.reading() as session:
+            return {run.id: run for run in session.exec(select(Run).where(col(Run.id).in_(ids)))}
 
     def runs_alike(self, run_id: str) -> list[str]:
         """Ids of other runs with the source, corpus, data and recipe of this one; seeds may differ.
@@ -29,22 +34,27 @@ class PastRecords(Database):
     def leading_trials(self, run_ids: Sequence[str], limit: int, objective: str, sizes: tuple[int, int]) -> list[str]:
         """Ids `RUN/NUMBER` of the best finished trials of these runs, the best first, of these sizes in parameters.
 
-        The best have the lowest loss, or, where the `objective` is accuracy, the highest one.
+        The best have the lowest loss, or, where the `objective` is accuracy, the highest one. Trials that share an
+        evaluation count once, as the first of them.
         """
-        by_loss = objective == "loss"
         accuracy = col(Evaluation.measurement)["accuracy"].as_float()
-        order = col(Evaluation.loss) if by_loss else accuracy.desc()
+        score = col(Evaluation.loss) if objective == "loss" else -accuracy
+        first = func.min(Trial.id)
         query = (
-            select(Trial.run_id, Trial.number)
+            select(first, score)
             .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id))
             .where(
                 col(Trial.run_id).in_(run_ids),
                 Evaluation.status == "done",
                 col(Evaluation.parameters).between(*sizes),
-                (col(Evaluation.loss) if by_loss else accuracy).is_not(None),
+                score.is_not(None),
             )
-            .order_by(order, col(Trial.id))
+            .group_by(col(Evaluation.id), score)
+            .order_by(score, first)
             .limit(limit)
         )
         with self.reading() as session:
-            return [f"{run_id}/{number}" for run_id, number in session.exec(query)]
+            order = [id for id, _ in session.exec(query)]
+            rows = session.exec(select(Trial.id, Trial.run_id, Trial.number).where(col(Trial.id).in_(order)))
+            names = {id: f"{run_id}/{number}" for id, run_id, number in rows}
+        return [names[id] for id in order]

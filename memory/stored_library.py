@@ -12,6 +12,7 @@ from memory.outcomes import change_of_score, describe_outcome, reason_of_failure
 from memory.records import Records
 from memory.shapes import describe_shape
 from memory.tables import Run
+from memory.trial_records import measured_alike
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from tools.architecture import Architecture
@@ -71,29 +72,20 @@ class StoredLibrary:
 
     def past(self, ids: Iterable[str]) -> dict[str, Past]:
         """From the records: what the vector store keeps beside its vectors may be of an older version."""
-        numbers: dict[str, set[int]] = {}
-        for id in ids:
-            run_id, _, number = id.rpartition("/")
-            numbers.setdefault(run_id, set()).add(int(number))
-        return {past.id: past for run_id, wanted in numbers.items() for past in self._of_run(run_id, wanted)}
+        found = {name: view for name, view in self.records.named_trials(ids).items() if view.measurement is not None}
+        above = {name: f"{view.run_id}/{view.parent_number}" for name, view in found.items()}
+        parents = self.records.named_trials(
+            {above[name] for name, view in found.items() if view.parent_number is not None}
+        )
+        self._learn({view.run_id for view in found.values()})
+        return {
+            name: self._past(self._runs[view.run_id], view, parents.get(above[name]))
+            for name, view in found.items()
+            if self._runs[view.run_id].source_architecture is not None
+        }
 
-    def _of_run(self, run_id: str, numbers: set[int]) -> list[Past]:
-        views = [view for view in self.records.trials(run_id, numbers) if view.measurement is not None]
-        if not views:
-            return []
-        run = self._run(run_id)
-        if run.source_architecture is None:
-            return []
-        reference = Architecture.model_validate(run.source_architecture)
-        above = {view.parent_number for view in views if view.parent_number is not None}
-        parents = {view.number: view for view in self.records.trials(run_id, above)}
-        return [
-            self._past(run, reference, view, None if view.parent_number is None else parents.get(view.parent_number))
-            for view in views
-        ]
-
-    def _past(self, run: Run, reference: Architecture, view: TrialView, parent: TrialView | None) -> Past:
-        comparable = run.id == self.run_id or run.id in self._alike
+    def _past(self, run: Run, view: TrialView, parent: TrialView | None) -> Past:
+        reference, comparable = Architecture.model_validate(run.source_architecture), self._compares(run)
         change, same_source = change_of_score(view, parent), self._is_same_source(run)
         if comparable:
             # The limits and the objective are those of the search that asks.
@@ -133,15 +125,21 @@ class StoredLibrary:
             return f"of another source model, {PurePath(run.source).name}, and relative to it"
         return "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
 
+    def _compares(self, run: Run) -> bool:
+        """Whether figures of that run compare with those of this one."""
+        own = self._own
+        same = (run.source, run.corpus) == (own.source, own.corpus)
+        return run.id == own.id or (same and measured_alike(run, own))
+
     @cached_property
     def _own(self) -> Run:
-        return self._run(self.run_id)
+        self._learn({self.run_id})
+        return self._runs[self.run_id]
 
     @cached_property
     def _alike(self) -> frozenset[str]:
         return frozenset(self.records.runs_alike(self.run_id))
 
-    def _run(self, run_id: str) -> Run:
-        if run_id not in self._runs:
-            self._runs[run_id] = self.records.run(run_id)
-        return self._runs[run_id]
+    def _learn(self, run_ids: set[str]) -> None:
+        """Have these runs at hand."""
+        self._runs |= self.records.runs_named(run_ids - self._runs.keys())

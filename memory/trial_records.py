@@ -1,8 +1,9 @@
 """Records of trials and of the evaluations that they got."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
+from sqlalchemy import tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
@@ -81,10 +82,11 @@ class TrialRecords(Database):
             session.flush()
             return trial
 
-    def reuse_evaluation(self, trial_id: int, key: str) -> bool:
+    def reuse_evaluation(self, trial_id: int, key: str, timed_here: bool = False) -> bool:
         """Give a trial that has none the evaluation of this key, if it was ever paid; whether it has one now.
 
         It counts as cached unless its own run paid, and for no earlier trial: then a killed process paid for this one.
+        With `timed_here` it must be of a run of this home: times of another machine mean nothing here.
 
         Raises:
             KeyError: there is no such trial.
@@ -96,7 +98,7 @@ class TrialRecords(Database):
             if trial.evaluation_id is not None:
                 return True
             known = session.exec(select(Evaluation).where(Evaluation.key == key).with_for_update()).first()
-            if known is None:
+            if known is None or (timed_here and not _is_own(session, known)):
                 return False
             same = select(Trial.id).where(Trial.run_id == trial.run_id, Trial.evaluation_id == known.id).limit(1)
             trial.cached = known.run_id != trial.run_id or session.exec(same).first() is not None
@@ -122,6 +124,14 @@ class TrialRecords(Database):
             query = query.where(col(Trial.number).in_(numbers))
         with self.reading() as session:
             return _views(session, query.order_by(col(Trial.number)))
+
+    def named_trials(self, names: Iterable[str]) -> dict[str, TrialView]:
+        """The trials of these names, `RUN/NUMBER`, of any runs, by name; without those that there are not."""
+        parts = [name.rpartition("/") for name in names]
+        places = [(run_id, int(number)) for run_id, _, number in parts]
+        with self.reading() as session:
+            query = _joined().where(tuple_(col(Trial.run_id), col(Trial.number)).in_(places))
+            return {view.name: view for view in _views(session, query)} if places else {}
 
     def past_trials(
         self, source: str | None = None, corpus: str | None = None, exclude_run: str | None = None, limit: int = 100
@@ -187,6 +197,12 @@ class TrialRecords(Database):
         with self.writing() as session:
             insert_if_new(session, evaluation, "key")
             return session.exec(select(Evaluation).where(Evaluation.key == evaluation.key)).one()
+
+
+def _is_own(session: Session, evaluation: Evaluation) -> bool:
+    """Whether a run of this home paid for it."""
+    payer = session.get(Run, evaluation.run_id) if evaluation.run_id is not None else None
+    return payer is not None and payer.imported_at is None
 
 
 def _joined() -> "Select[Trial, Proposal, Evaluation, Run]":
