@@ -60,13 +60,17 @@ async def _measure(context: SearchContext, trial: TrialView) -> None:
 
 
 def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) -> bool:
-    """Whether the trial got its evaluation from the records: anyone's success, or its own failure."""
-    keys = (request.key, _key_of_failure(request, trial))
-    return any(context.records.reuse_evaluation(trial.trial_id, key) for key in keys)
+    """Whether the trial got its evaluation from the records: anyone's, or one that is its own alone.
+
+    Where time is limited, none of another home's: it was measured on another machine.
+    """
+    timed = context.config.max_latency_ms is not None
+    reuse, trial_id = context.records.reuse_evaluation, trial.trial_id
+    return reuse(trial_id, request.key, timed) or reuse(trial_id, _own_key(request, trial))
 
 
-def _key_of_failure(request: TrialRequest, trial: TrialView) -> str:
-    """A failure may be the machine's: it is this trial's result, but no other one's."""
+def _own_key(request: TrialRequest, trial: TrialView) -> str:
+    """Of a result that is this trial's, but no other one's."""
     return f"{request.key}/{trial.name}"
 
 
@@ -107,8 +111,9 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
         if cut_off:
             # Paid for all the same: recorded, but not as the trial's result.
             key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
-        elif failure is not None:
-            key = _key_of_failure(request, trial)
+        elif failure is not None or records.evaluation(key) is not None:
+            # A failure may be the machine's. Or there is one already, whose times do not hold here.
+            key = _own_key(request, trial)
         if failure is not None and not measurement.seconds:
             measurement = measurement.model_copy(update={"seconds": seconds})
         evaluation = records.add_evaluation(

@@ -1,6 +1,7 @@
 """What was paid once is not paid again: which settings make another evaluation, and searches that want the same one."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,15 @@ def test_waiting_ends_with_the_wall_clock(judged: ConfigOf) -> None:
     with FileLock(home / "evaluations" / str(key) / LOCK_FILE), pytest.raises(InputError, match="wall_clock_seconds"):
         second.run()
     assert second.trials()[0].measurement is None
+
+
+def test_times_of_another_machine_decide_nothing(judged: ConfigOf) -> None:
+    first = SearchSession.start(judged(max_latency_ms=1000.0))
+    first.run()
+    with Records.open(first.config.home / "records.sqlite") as records:
+        records.update_run(first.run_id, imported_at=datetime.now(UTC))
+    second = SearchSession.start(judged(max_latency_ms=1000.0))
+    second.run()
+    (elsewhere,), (here,) = first.trials(), second.trials()
+    assert not here.cached and here.loss == elsewhere.loss
+    assert here.evaluation_key == f"{elsewhere.evaluation_key}/{here.name}", "the other one stays as it is"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from memory.records import Records
@@ -15,6 +16,7 @@ from memory.records import Records
 PENJING = [sys.executable, "-m", "penjing.main"]
 
 
+@pytest.mark.slow
 def test_two_searches_at_once(settings_of: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     plain = settings_of(tmp_path, trials=3, llm_share=0.0)
     file = tmp_path / "tiny.yaml"
@@ -30,7 +32,7 @@ def test_two_searches_at_once(settings_of: Callable[..., dict[str, Any]], tmp_pa
         )
         for _ in range(2)
     ]
-    said = [search.communicate(timeout=240) for search in searches]
+    said = [search.communicate(timeout=280) for search in searches]
     assert [search.returncode for search in searches] == [0, 0], said
     documents = [json.loads(output) for output, _ in said]
     # The same judge with the same seed wants the same designs: one search pays, the other one waits or finds it.
