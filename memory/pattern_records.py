@@ -10,6 +10,8 @@ from memory.database import Database, insert_if_new
 from memory.tables import Pattern, PatternTest, Proposal, Run, Trial
 from tools.errors import InputError
 
+_IDS = 5000  # of one statement; SQLite takes 32,766
+
 
 class PatternPlace(NamedTuple):
     """Which pattern: the proposal that named it, and the line of its rationale."""
@@ -101,9 +103,12 @@ class PatternRecords(Database):
 
     def pattern_tests(self, pattern_ids: Collection[int]) -> list[PatternTest]:
         """All tests of these patterns, also by trials of other runs."""
+        wanted, found = sorted(pattern_ids), list[PatternTest]()
         with self.reading() as session:
-            query = select(PatternTest).where(col(PatternTest.pattern_id).in_(pattern_ids))
-            return list(session.exec(query.order_by(col(PatternTest.id))))
+            for start in range(0, len(wanted), _IDS):
+                query = select(PatternTest).where(col(PatternTest.pattern_id).in_(wanted[start : start + _IDS]))
+                found += session.exec(query.order_by(col(PatternTest.id)))
+        return found
 
     def patterns_given(self, run_id: str) -> dict[str, int]:
         """Names of the patterns of other runs that stood in prompts of this one, each with the first trial after it."""
