@@ -35,6 +35,7 @@ class PlainStanding:
     turn: int = 7
     seed: int = 11
     recollection: Recollection = NOTHING
+    guidance: str = ""
     outlook: Outlook | None = None
     rejection: Rejection | None = None
 
