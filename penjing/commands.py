@@ -2,6 +2,7 @@
 `evaluate`, `compare`, `trace`, `memory`."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -194,7 +195,9 @@ def show(
         else:
             _print_run(session, document)
             for event in happened:
-                _stdout().print(f"{event['at'][:19]}  {event['text']}", highlight=False, markup=False, soft_wrap=True)
+                when = datetime.fromisoformat(event["at"]).astimezone()
+                line = f"{when:%Y-%m-%d %H:%M:%S}  {event['text']}"
+                _stdout().print(line, highlight=False, markup=False, soft_wrap=True)
             if objectives:
                 from penjing.tables import front_table
 

@@ -38,6 +38,7 @@ from memory.text_embedding import TextEmbedding
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from penjing.configuration import in_words
+from penjing.documents import status_of
 from penjing.sessions import home_folder
 from tools.errors import InputError
 
@@ -131,6 +132,7 @@ class Memory:
         return {
             "home": str(self.home.path),
             **self.records.overview().model_dump(),
+            "runs": dict(Counter(status_of(run, self.home.path) for run in runs)),
             "patterns": dict(states),
             "vectors": self._agreement(),
             "bytes": {"records": records, **{name: _bytes_of(path) for name, path in parts.items()}},

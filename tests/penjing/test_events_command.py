@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,6 @@ def test_no_printed_event_is_lost_to_kill_9(settings_of: Callable[..., dict[str,
     assert after[: len(before)] == before, "what happened stays"
     assert after[-1]["kind"] == "finished"
     assert [event["trial"] for event in after if event["kind"] == "evaluation"][-2:] == [1, 2]
-    lines = run("show", "latest", "--events").splitlines()
-    assert f"{after[-1]['at'][:19]}  {after[-1]['text']}" in lines
+    when = datetime.fromisoformat(after[-1]["at"]).astimezone()
+    assert f"{when:%Y-%m-%d %H:%M:%S}  {after[-1]['text']}" in run("show", "latest", "--events").splitlines()
     assert "events" not in json.loads(run("show", "latest", "--json"))
