@@ -76,7 +76,7 @@ def designs_near(
 
 
 def diverse_best(
-    library: Library[CurrentT], k: int, without: Collection[str] = (), pool: int = 64
+    library: Library[CurrentT], k: int, without: Collection[str] = (), pool: int = 32
 ) -> list[RetrievedDesign]:
     """`k` good designs that are unlike each other, by maximal marginal relevance (`memory.diversity`).
 

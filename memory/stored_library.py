@@ -36,6 +36,7 @@ class StoredLibrary:
     sizes: tuple[int, int]
     reach: Reach = "same_source"
     _runs: dict[str, Run] = field(default_factory=dict, repr=False)
+    _references: dict[str, Architecture] = field(default_factory=dict, repr=False)
 
     @property
     def scope(self) -> Filter:
@@ -85,7 +86,7 @@ class StoredLibrary:
         }
 
     def _past(self, run: Run, view: TrialView, parent: TrialView | None) -> Past:
-        reference, comparable = Architecture.model_validate(run.source_architecture), self._compares(run)
+        reference, comparable = self._reference(run), self._compares(run)
         change, same_source = change_of_score(view, parent), self._is_same_source(run)
         if comparable:
             # The limits and the objective are those of the search that asks.
@@ -124,6 +125,12 @@ class StoredLibrary:
         if not self._is_same_source(run):
             return f"of another source model, {PurePath(run.source).name}, and relative to it"
         return "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
+
+    def _reference(self, run: Run) -> Architecture:
+        """The uncut source of a run."""
+        if run.id not in self._references:
+            self._references[run.id] = Architecture.model_validate(run.source_architecture)
+        return self._references[run.id]
 
     def _compares(self, run: Run) -> bool:
         """Whether figures of that run compare with those of this one."""
