@@ -39,7 +39,7 @@ from rich.table import Table
 from benchmarks.growing import new_figure, save_figure
 from benchmarks.memory_filled import OWN, RUNS, Filled, Known, distances_of_texts, filters, questions
 from benchmarks.outcome import RESULTS, finish
-from benchmarks.past_searches import TRIALS, past_run
+from benchmarks.past_searches import TRIALS, home_of, past_run
 from graph.folder import Home
 from memory.embeddings import embed_architecture
 from memory.rebuild import index_trials, open_vectors, rebuild_vectors
@@ -76,29 +76,32 @@ def retrieval(filled: Filled) -> dict[str, Any]:
     own = [number for number in range(filled.size // TRIALS) if is_own(number)]
     for name, where in filters(past_run(own[len(own) // 2]).run.id).items():
         allowed = filled.known.allowed(where)
-        texts = distances_of_texts(filled.known, [text for _, _, text in asked], K, allowed)
+        # Lessons say where they come from and nothing of their designs.
+        on_lessons = where.keys() <= {"source", "corpus", "run_id"}
+        words = [text for _, _, text in asked]
+        texts = distances_of_texts(filled.known, words, K, allowed) if on_lessons else [np.empty(0)] * len(words)
         seconds: dict[str, list[float]] = {"designs": [], "lessons": []}
         hits, most = {"designs": 0, "lessons": 0}, {"designs": 0, "lessons": 0}
         for (design, source, text), exact_texts in zip(asked, texts, strict=True):
             near, took = timed(partial(nearest_designs, filled.store, design, source, K, where))
             seconds["designs"].append(took)
-            lessons, took = timed(partial(related_lessons, filled.store, text, K, where))
-            seconds["lessons"].append(took)
+            if on_lessons:
+                lessons, took = timed(partial(related_lessons, filled.store, text, K, where))
+                seconds["lessons"].append(took)
+                hits["lessons"] += sum(one.distance <= exact_texts[-1] + 1e-4 for one in lessons)
+                most["lessons"] += len(exact_texts)
             exact = filled.known.nearest(embed_architecture(design, source), K, allowed)
             hits["designs"] += sum(one.distance <= exact[-1] + 1e-3 for one in near)
-            hits["lessons"] += sum(one.distance <= exact_texts[-1] + 1e-4 for one in lessons)
             most["designs"] += len(exact)
-            most["lessons"] += len(exact_texts)
         found[name] = {"fit": int(allowed.sum())}
-        for kind in ("designs", "lessons"):
+        for kind in ("designs", "lessons") if on_lessons else ("designs",):
             found[name][kind] = quantiles(seconds[kind]) | {"recall": round(hits[kind] / max(1, most[kind]), 4)}
     return found
 
 
 def is_own(number: int) -> bool:
     """Whether a run has the source and corpus of the search that asks."""
-    run = past_run(number).run
-    return (run.source, run.corpus) == (OWN["source"], OWN["corpus"])
+    return home_of(number) == (OWN["source"], OWN["corpus"])
 
 
 def singles(filled: Filled) -> dict[str, Any]:
@@ -211,6 +214,8 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     sizes = [int(size) for size in rows]
     for place, name in enumerate(next(iter(rows.values()))["retrieval"]):
         for kind, line in (("designs", "-"), ("lessons", "--")):
+            if kind not in next(iter(rows.values()))["retrieval"][name]:
+                continue
             values = [row["retrieval"][name][kind]["median_ms"] for row in rows.values()]
             times.plot(sizes, values, line, marker="o", color=f"C{place}", label=f"{kind}, {name}")
     times.axhline(RETRIEVAL_MS, color="black", linestyle=":")

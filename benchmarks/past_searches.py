@@ -78,10 +78,16 @@ def past_runs(designs: int, first: int = 0) -> Iterator[PastRun]:
         yield past_run(number)
 
 
+def home_of(number: int) -> Home:
+    """Source and corpus of the run of this number."""
+    chance = random.Random(f"home {number}")  # noqa: S311
+    return chance.choices([home for home, _ in HOMES], [share for _, share in HOMES])[0]
+
+
 def past_run(number: int) -> PastRun:
     """The run of this number; the same at each call."""
     chance = random.Random(f"run {number}")  # noqa: S311
-    ((name, corpus),) = chance.choices([home for home, _ in HOMES], [share for _, share in HOMES])
+    name, corpus = home_of(number)
     source, fidelity = SOURCES[name], "short_training" if number % 4 else "long_training"
     run = Run(
         id=f"{number:06d}-past", status="finished", source=name, corpus=corpus, source_architecture=source.model_dump()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from memory.records_place import RecordsPlace
 from tools.errors import InputError
 
 
@@ -15,8 +16,8 @@ class Home:
     path: Path
 
     @property
-    def records(self) -> Path:
-        return self.path / "records.sqlite"
+    def records(self) -> RecordsPlace:
+        return RecordsPlace(self.path)
 
     @property
     def vectors(self) -> Path:

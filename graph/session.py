@@ -46,6 +46,7 @@ class SearchSession:
         """Record a new run. Raises InputError where the home folder cannot be written."""
         home = Home(config.home)
         home.create()
+        home.records.keep(config.records)
         records = Records.open(home.records)
         run = Run(
             id=f"{datetime.now().astimezone():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, Oper
 from sqlmodel import Session, SQLModel, create_engine
 
 from memory.migrations import upgrade
+from memory.records_place import RecordsPlace
 from memory.values import storable, to_json
 from tools.errors import InputError
 
@@ -31,7 +32,7 @@ class Database:
         self.place = place
 
     @classmethod
-    def open(cls, path_or_url: str | Path) -> Self:
+    def open(cls, path_or_url: str | Path | RecordsPlace) -> Self:
         """Open, make or migrate the records at a SQLite file or a database URL.
 
         Raises:

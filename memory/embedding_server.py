@@ -51,11 +51,16 @@ class ServedTextEmbedding:
         self.model, self.base_url = model, base_url
 
     @cached_property
+    def dimensions(self) -> int:
+        """As the server's first answer has it. Raises `EmbeddingError`."""
+        return int(self.embed(["length"]).shape[1])
+
+    @cached_property
     def name(self) -> str:
         """Of the model, its address and the length of its vectors. Raises `EmbeddingError`."""
         place = hashlib.sha256(f"{self.base_url} {self.model}".encode()).hexdigest()[:8]
         plain = re.sub(r"[^a-zA-Z0-9]+", "-", self.model).strip("-")[:80]
-        return f"{OPENAI}{plain}-{place}-{self.embed(['length']).shape[1]}"
+        return f"{OPENAI}{plain}-{place}-{self.dimensions}"
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Vectors [texts, dimensions] as the server gives them. Raises `EmbeddingError` where it gives none."""

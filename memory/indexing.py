@@ -49,8 +49,9 @@ class Entries:
 
     def put_into(self, store: VectorStore) -> None:
         """Write all of them, and be empty again."""
-        store.add_trials(self.trials)
+        # A design that is there has its lessons there, also after a kill in the middle.
         store.add_lessons(self.lessons)
+        store.add_trials(self.trials)
         self.trials, self.lessons = [], []
 
 

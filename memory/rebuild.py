@@ -114,9 +114,11 @@ def rebuild_vectors(records: Records, store: VectorStore) -> None:
 def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = None) -> bool:
     """Compare counts and the newest; where they differ, add what the store lacks, take out what the records lack.
 
+    Lessons are not counted: they go in before their designs, and what could not be put in is marked.
     Returns whether anything had to be done.
     """
-    if store.counts() == records.indexed_counts():
+    designs, prompts_there = store.count("architectures"), store.count("prompts")
+    if (designs, prompts_there) == (records.indexed_designs(), records.prompt_count()):
         newest = records.newest_indexed(_NEWEST)
         if len(store.ids("architectures", newest)) == len(newest):
             return False
@@ -127,7 +129,6 @@ def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = 
     prompts = records.prompts()
     store.delete("architectures", present["architectures"] - names.keys())
     store.delete("lessons", present["lessons"] - {f"{name}/{line}" for name, n in names.items() for line in range(n)})
-    store.delete("prompts", present["prompts"] - {prompt.hash for prompt in prompts})
     entries, missing = Entries(), {}
     for run_id, numbers in trials.items():
         missing[run_id] = [
@@ -149,4 +150,6 @@ def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = 
     if told is not None:
         told(total, total)
     index_prompts(store, [prompt for prompt in prompts if prompt.hash not in present["prompts"]])
+    # Last, since the mark that something is missing is among them.
+    store.delete("prompts", present["prompts"] - {prompt.hash for prompt in prompts})
     return True

@@ -8,6 +8,13 @@ class StoreSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    # Not among what a run records of its settings: it may have a password, and the home knows the place.
+    records: str | None = Field(
+        None,
+        exclude=True,
+        description="database of the records, like postgresql://USER@HOST/NAME; null: a SQLite file in home; a home "
+        "keeps to its first choice",
+    )
     vectors: str | None = Field(
         None, description="address of a Chroma server, like http://localhost:8000; null: a folder in home"
     )

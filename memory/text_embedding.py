@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from memory.embeddings import TEXT_EMBEDDING, embed_texts
+from memory.embeddings import TEXT_DIMENSIONS, TEXT_EMBEDDING, embed_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,10 @@ class TextEmbedding(Protocol):
     def name(self) -> str:
         """Letters, digits, dots, dashes and underscores; it is part of the names of collections."""
 
+    @property
+    def dimensions(self) -> int:
+        """Length of the vectors."""
+
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """One vector for each text. Raises `EmbeddingError` where it cannot be made."""
 
@@ -28,6 +32,7 @@ class HashedTextEmbedding:
     """Hashed words and runs of letters; computed here, nothing is downloaded."""
 
     name = TEXT_EMBEDDING
+    dimensions = TEXT_DIMENSIONS
 
     def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         """Unit vectors."""

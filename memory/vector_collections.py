@@ -34,13 +34,15 @@ NARROWED: dict[CollectionName, tuple[str, ...]] = {
     "lessons": ("run_id", "source", "corpus"),
     "prompts": (),
 }
-"""The fields that Chroma itself can narrow by; conditions on all others work too, only slower where few meet them."""
+"""The fields that Chroma itself can narrow by. What meets conditions on others is found among the 2,000 nearest."""
 
 # Chroma writes its index to disk after this many changes; until then they are in its log.
 _SYNC_THRESHOLD = 1000
 _FACTS = "facts"
 # So many neighbours are looked at for those that meet a condition, before Chroma looks among what meets it.
 _LOOKED_AT = (32, 400)
+# And among so many where a condition is on a field that Chroma does not know; it has a limit near 30,000.
+_MOST = 2000
 
 
 class Row(NamedTuple):
@@ -167,6 +169,11 @@ class VectorCollections:
         self._client.close()
         self._open()
 
+    def count(self, name: CollectionName) -> int:
+        """How many entries a collection has."""
+        with self._reading():
+            return self._collections[name].count()
+
     def counts(self) -> dict[CollectionName, int]:
         """How many entries each collection has."""
         with self._reading():
@@ -214,15 +221,10 @@ class VectorCollections:
         return self._narrowed(name, k, where, vector)
 
     def _narrowed(self, name: CollectionName, k: int, where: Where, vector: Any) -> list[Row]:
-        conditions = chroma_conditions(where, NARROWED[name])
-        everything = all(key in NARROWED[name] for key in where)
-        count, all_rows = (k if everything else 4 * k), self._collections[name].count()
-        while True:
-            rows = self._query(name, min(count, all_rows), vector, conditions)
-            found = [row for row in rows if meets(row.metadata, where)]
-            if len(found) >= k or len(rows) < count or count >= all_rows:
-                return found[:k]
-            count *= 8
+        """Chroma's own search among what meets the conditions that it knows; others on what is nearest of these."""
+        known = all(key in NARROWED[name] for key in where)
+        rows = self._query(name, k if known else _MOST, vector, chroma_conditions(where, NARROWED[name]))
+        return [row for row in rows if meets(row.metadata, where)][:k]
 
     def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
         with self._reading():

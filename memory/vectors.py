@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TEXT = "text"
+_INCOMPLETE = "incomplete"
 
 
 class Neighbour(NamedTuple):
@@ -88,8 +89,13 @@ class VectorStore(VectorCollections):
 
     def _add_texts(self, name: CollectionName, entries: Sequence[tuple[str, str, Metadata]]) -> None:
         rows = {id: (text, metadata) for id, text, metadata in entries}
-        vectors = self._embedded([text for text, _ in rows.values()]) if rows else None
-        if vectors is not None:
+        if not rows:
+            return
+        vectors = self._embedded([text for text, _ in rows.values()])
+        if vectors is None:
+            # No record has such a prompt: the next opening looks for all that is missing.
+            self.upsert("prompts", [_INCOMPLETE], np.ones((1, self.embedding.dimensions)), [{_TEXT: ""}])
+        else:
             self.upsert(name, list(rows), vectors, [{**metadata, _TEXT: text} for text, metadata in rows.values()])
 
     def _passages(self, name: CollectionName, text: str, k: int, where: Where | None) -> list[Passage]:

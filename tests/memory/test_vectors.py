@@ -90,3 +90,17 @@ def test_rebuilding_gives_the_same_answers(store: VectorStore, filled: Records, 
     rebuild_vectors(filled, store)
     assert store.nearest(design(), design(), 8) == before
     assert store.counts() == EXPECTED
+
+
+def test_conditions_on_fields_that_chroma_does_not_know(store: VectorStore, design: Design) -> None:
+    assert [found.id for found in store.nearest(design(), design(), 9, {"number": {"$in": [2, 5]}})] == [
+        "run-a/5",
+        "run-a/2",
+    ]
+    assert store.nearest(design(), design(), 9, {"number": {"$gt": 7}}) == []
+    assert len(store.nearest(design(), design(), 9, {"failure": {"$ne": "out_of_memory"}, "number": {"$lt": 5}})) == 4
+    # Many more than are looked at first, and the one that is wanted is the farthest.
+    store.add_lessons([(f"run-b/{index}/0", f"lesson {index % 7}", {"run_id": "run-b"}) for index in range(600)])
+    store.add_lessons([("run-c/0/0", "keep", {"run_id": "run-c"}), ("run-c/1/0", "wide", {"run_id": "run-c"})])
+    assert {found.id for found in store.lessons("lesson 3", 3, {"run_id": "run-c"})} == {"run-c/0/0", "run-c/1/0"}
+    assert store.lessons("lesson 3", 3, {"nothing": "known"}) == []
