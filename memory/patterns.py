@@ -26,7 +26,8 @@ FARTHEST_SIZE = 0.1
 """Sizes that differ by more cannot be made up for."""
 _FEWEST_FOR_SLOPE = 8
 _LEAST_SPREAD = 0.005
-_FEWEST_TESTS = 2
+_FEWEST_CONTRADICTIONS = 2
+_BY_CHANCE = 0.1
 
 
 class Testable(Protocol[DesignT]):
@@ -62,14 +63,19 @@ def change_at_equal_size(change: float, before: int, after: int, known: Sequence
 
 
 def state_of(testable: bool, support: int, contradiction: int) -> State:
-    """How a pattern stands: decided by at least two tests on one side, and more than on the other."""
+    """How a pattern stands.
+
+    Contradicted is one with at least two contradictions, and more of them than supports: of two mistakes to go on
+    telling it is the worse. Supported is one that has so much support that coins would show it once in ten times at
+    most (a sign test): four trials without a contradiction, or six with one.
+    """
     if not testable:
         return "untestable"
-    if support >= _FEWEST_TESTS and support > contradiction:
-        return "supported"
-    if contradiction >= _FEWEST_TESTS and contradiction > support:
+    if contradiction >= _FEWEST_CONTRADICTIONS and contradiction > support:
         return "contradicted"
-    return "open"
+    tests = support + contradiction
+    by_chance = sum(math.comb(tests, count) for count in range(support, tests + 1)) / 2**tests
+    return "supported" if by_chance <= _BY_CHANCE else "open"
 
 
 @dataclass(frozen=True)

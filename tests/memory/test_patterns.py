@@ -72,9 +72,14 @@ def test_later_trials_support_and_contradict(run: Records) -> None:
     finish(run, "run-a", 6, narrow(88), None, parent_number=2)  # failed
     finish(run, "run-a", 7, narrow(72), 3.801, parent_number=2)  # as good but for the noise
     finish(run, "run-a", 8, narrow(96, early=240), 3.5, parent_number=2)  # did not move
+    assert note_patterns(run, "run-a") == []
+    late = patterns_of(run, "run-a")[0]
+    assert (late.support, late.contradiction, late.state) == (3, 1, "open")
+    assert late.standing == "supported by 3 later trials, contradicted by 1"
+    for turn in (9, 10, 11):
+        finish(run, "run-a", turn, narrow(160 - 8 * turn), 3.6, parent_number=2)
     (changed,) = note_patterns(run, "run-a")
-    assert (changed.support, changed.contradiction, changed.state) == (3, 1, "supported")
-    assert changed.standing == "supported by 3 later trials, contradicted by 1"
+    assert (changed.support, changed.contradiction, changed.state) == (6, 1, "supported")
     assert note_patterns(run, "run-a") == [], "repeating changes nothing"
 
 
@@ -138,8 +143,7 @@ def test_patterns_of_other_runs_are_tested_where_they_were_given(run: Records) -
     finish(run, "run-b", 1, narrow(100), 3.9, parent_number=0)  # before it was given
     shown = [{"kind": "patterns", "id": "run-a/2/0"}, {"kind": "lessons", "id": "run-a/2/1"}]
     finish(run, "run-b", 2, narrow(80), 3.8, parent_number=0, retrieved=shown)
-    (changed,) = note_patterns(run, "run-b")
-    assert (changed.support, changed.state) == (2, "supported")
+    note_patterns(run, "run-b")
     assert patterns_of(run, "run-b") == [] and patterns_of(run, "run-a")[0].support == 2
 
 
@@ -214,13 +218,20 @@ def test_the_verdict_is_antisymmetric(movement: float, change: float) -> None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
-def test_states_follow_the_rule_and_mirror(support: int, contradiction: int) -> None:
-    mirror = {"supported": "contradicted", "contradicted": "supported", "open": "open"}
-    assert state_of(True, contradiction, support) == mirror[state_of(True, support, contradiction)]
-    assert (state_of(True, support, contradiction) == "contradicted") == (
-        contradiction >= 2 and contradiction > support
-    )
+def test_states_follow_the_rule(support: int, contradiction: int) -> None:
+    state = state_of(True, support, contradiction)
+    assert (state == "contradicted") == (contradiction >= 2 and contradiction > support)
+    assert state != "supported" or support >= contradiction + 4
+    assert state != "supported" or state_of(True, support + 1, contradiction) == "supported"
+    assert state != "contradicted" or state_of(True, support, contradiction + 1) == "contradicted"
     assert state_of(False, support, contradiction) == "untestable"
+
+
+def test_so_much_support_is_needed() -> None:
+    least = {0: 4, 1: 6, 2: 7, 3: 9}
+    for contradiction, support in least.items():
+        assert state_of(True, support, contradiction) == "supported"
+        assert state_of(True, support - 1, contradiction) == "open"
 
 
 def test_what_size_does_is_taken_out() -> None:
