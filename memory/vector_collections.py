@@ -41,6 +41,8 @@ _SYNC_THRESHOLD = 1000
 _FACTS = "facts"
 # So many neighbours are looked at for those that meet a condition, before Chroma looks among what meets it.
 _LOOKED_AT = (32, 400)
+# What few meet: the trials of one run, and those that failed.
+_RARE = ("run_id", "succeeded")
 # And among so many where a condition is on a field that Chroma does not know; it has a limit near 30,000.
 _MOST = 2000
 
@@ -212,16 +214,21 @@ class VectorCollections:
             return []
         if not where:
             return self._query(name, k, vector, None)
+        rare = {key: where[key] for key in _RARE if key in where and where[key] is not True and key in NARROWED[name]}
+        if rare:
+            # Chroma would list all that meets each of the others.
+            count = max(_LOOKED_AT[0], 8 * k)
+            rows = self._query(name, count, vector, chroma_conditions(rare, NARROWED[name]))
+            found = [row for row in rows if meets(row.metadata, where)]
+            if len(found) >= k or len(rows) < count:
+                return found[:k]
         looked_at = max(_LOOKED_AT[0], 4 * k)
-        for count in (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
+        for count in () if rare else (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
             rows = self._query(name, count, vector, None)
             found = [row for row in rows if meets(row.metadata, where)]
             if len(found) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
                 return found[:k]
-        return self._narrowed(name, k, where, vector)
-
-    def _narrowed(self, name: CollectionName, k: int, where: Where, vector: Any) -> list[Row]:
-        """Chroma's own search among what meets the conditions that it knows; others on what is nearest of these."""
+        # Chroma's own search among what meets the conditions that it knows, and of these the nearest by the others.
         known = all(key in NARROWED[name] for key in where)
         rows = self._query(name, k if known else _MOST, vector, chroma_conditions(where, NARROWED[name]))
         return [row for row in rows if meets(row.metadata, where)][:k]
