@@ -19,7 +19,7 @@ from stat import S_ISREG
 from typing import IO, Any, Literal, Self
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from graph.config import SearchConfig
 from graph.folder import Home
@@ -268,8 +268,9 @@ def _check_run(run: Any) -> None:
     try:
         SearchConfig.model_validate({key: value for key, value in run.config.items() if key != "home"})
         if run.result is not None:
-            for row in run.result.get("table", []):
-                ResultRow.model_validate(row)
+            rows = TypeAdapter(list[ResultRow]).validate_python(run.result.get("table"))
+            if "best of the search" not in {row.name for row in rows}:
+                raise ValueError("its result has no best design")
     except ValidationError as error:
         raise ValueError(f"its settings or result cannot be read: {in_words(error)}") from error
 

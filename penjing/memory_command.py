@@ -163,7 +163,7 @@ def forget(
             console = terminal(stderr=True)
             if not yes:
                 for line in forgetting_lines(plan):
-                    console.print(line, highlight=False, soft_wrap=True)
+                    console.print(line, highlight=False, markup=False, soft_wrap=True)
                 if not sys.stdin.isatty():
                     raise InputError(f"Nobody can be asked here: to forget run {plan.run} for good, add --yes.")
                 if not typer.confirm("Forget it for good? This cannot be undone.", err=True):
@@ -228,7 +228,7 @@ def import_(
             print(report.model_dump_json())
         else:
             for line in import_lines(report):
-                terminal().print(line, highlight=False, soft_wrap=True)
+                terminal().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _kinds(given: list[str]) -> "tuple[Any, ...]":

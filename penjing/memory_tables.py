@@ -6,6 +6,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from memory.forgetting import Forgetting
 from memory.importing import ImportReport
@@ -19,12 +20,12 @@ def found_tables(console: Console, found: Found, kinds: Sequence[str]) -> None:
     if "lessons" in kinds and found.lessons:
         table = _table("Lessons", "trial", "distance", "outcome", "lesson")
         for lesson in found.lessons:
-            table.add_row(lesson.trial, f"{lesson.distance:.2f}", lesson.outcome, lesson.text)
+            _add(table, lesson.trial, f"{lesson.distance:.2f}", lesson.outcome, lesson.text)
         console.print(table)
     if "prompts" in kinds and found.prompts:
         table = _table("Prompts", "name", "distance", "runs", "beginning")
         for prompt in found.prompts:
-            table.add_row(prompt.name, f"{prompt.distance:.2f}", str(prompt.runs), prompt.text)
+            _add(table, prompt.name, f"{prompt.distance:.2f}", str(prompt.runs), prompt.text)
         console.print(table)
     if not any(getattr(found, kind) for kind in kinds):
         console.print("Nothing is remembered that fits.", highlight=False)
@@ -35,7 +36,7 @@ def designs_table(designs: Sequence[FoundDesign], title: str = "Designs near in 
     table = _table(title, "trial", "distance", "size", "outcome", "design")
     for one in designs:
         size = f"{one.parameters / 1e6:.1f}M"
-        table.add_row(one.id, f"{one.distance:.2f}", size, one.outcome, one.design)
+        _add(table, one.id, f"{one.distance:.2f}", size, one.outcome, one.design)
     return table
 
 
@@ -48,7 +49,7 @@ def stats_table(document: dict[str, Any]) -> Table:
     table.add_row("trials", f"{document['trials']:,} ({document['finished_trials']:,} finished)")
     for fidelity, counts in sorted(document["evaluations"].items()):
         words = ", ".join(f"{count:,} {status}" for status, count in sorted(counts.items()))
-        table.add_row(f"evaluations, {fidelity.replace('_', ' ')}", words)
+        _add(table, f"evaluations, {fidelity.replace('_', ' ')}", words)
     saved = f" ({document['seconds_saved']:,.0f} s saved)" if document["hits"] else ""
     table.add_row("taken from the cache", f"{document['hits']:,} trials{saved}")
     for name in ("lessons", "prompts", "proposals", "calls"):
@@ -99,8 +100,13 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
+def _add(table: Table, *texts: str) -> None:
+    """A row of texts of others: brackets are no markup, and what would steer a terminal is left out."""
+    table.add_row(*(Text("".join(letter if letter.isprintable() else " " for letter in text)) for text in texts))
+
+
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=SIMPLE, padding=(0, 1), show_edge=False, pad_edge=False)
     numbers = ("distance", "size", "runs")
     for name in columns:
         table.add_column(name, justify="right" if name in numbers else "left", overflow="fold")

@@ -266,3 +266,20 @@ def test_from_python(home: Path) -> None:
         assert [one.id.rpartition("/")[2] for one in memory.like("latest/3", k=2)] in (["2", "4"], ["4", "2"])
         assert memory.search("narrow late FFN", k=1).lessons[0].source == "tiny"
         assert memory.what_goes("latest").trials == 6
+
+
+def test_what_a_language_model_wrote_is_no_markup(home: Path) -> None:
+    words = "[/bold] keep [red]early[/red] layers wide\x1b[2J"
+    with Records.open(home / "records.sqlite") as records:
+        finish(records, "20260101-000000-aaaa", 9, make_design(hidden=32), 2.0, rationale=[words])
+        records.add_prompt("odd", "odd", f"A prompt: {words}")
+    found = said("search", "keep early layers wide", "-k", "1")
+    assert found.count("[/bold] keep") == 2 and "[red]early[/red]" in found and "\x1b" not in found
+
+
+@pytest.mark.parametrize("table", [None, 5, [{"name": 1}], [], {}])
+def test_a_result_that_cannot_be_shown_is_refused(home: Path, table: object) -> None:
+    lines = [json.loads(line) for line in said("export", "-").splitlines()]
+    next(line["run"] for line in lines if "run" in line)["result"] = {"best": 0, "table": table}
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    assert "result" in refused("import", "-", standard_input=text)
