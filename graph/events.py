@@ -152,7 +152,7 @@ class PatternEvent(Event):
     state: str
 
     def __str__(self) -> str:
-        counts = f"{self.support} later trials for it, {self.contradiction} against"
+        counts = f"later trials: {self.support} for it, {self.contradiction} against"
         return f'pattern "{self.text}" is {self.state.replace("open", "open again")}: {counts}'
 
 

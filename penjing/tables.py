@@ -137,7 +137,7 @@ def pattern_lines(patterns: Sequence[dict[str, Any]], run: str) -> list[str]:
             untestable += 1
             continue
         evidence = ", ".join(name.removeprefix(f"{run}/") for name in one["drawn_from"])
-        counts = f"{one['support']} later trials for it, {one['contradiction']} against"
+        counts = f"later trials: {one['support']} for it, {one['contradiction']} against"
         lines.append(f'"{one["text"]}"')
         lines.append(f"  {one['state']}: {one['claim']}; {counts}; drawn from trials {evidence}")
     if untestable:
