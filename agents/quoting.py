@@ -8,20 +8,22 @@ from typing import Any
 from memory.recollection import Note, Recollection
 
 _LONGEST_NOTE = 240
+# A design is told in at most six runs of layers, by code; without its last layers it would be another one.
+_LONGEST_DESIGN = 600
 _LONGEST_ANSWER = 4000
 _QUOTES = dict.fromkeys(map(ord, '"\u201c\u201d\u201e\u201f\u2033\u2036\u00ab\u00bb\uff02`'), "'")
 # Beginnings of <|im_end|>, </s>, [INST] and their like: chat templates give these to the tokenizer unquoted.
 _MARKUP = re.compile(r"(?<=[<\[])(?=[|\uff5c/a-zA-Z])")
 
 
-def as_data(text: str) -> str:
-    """One line without double quotes, control characters and markup of chat templates, at most 240 characters.
+def as_data(text: str, longest: int = _LONGEST_NOTE) -> str:
+    """One line without double quotes, control characters and markup of chat templates, of at most `longest` characters.
 
     Templates put it between double quotes, which it cannot close; without line breaks it begins no heading either.
     """
     visible = "".join(" " if unicodedata.category(mark) in ("Cc", "Cf", "Zl", "Zp") else mark for mark in text)
     line = " ".join(_MARKUP.sub(" ", visible.translate(_QUOTES)).split())
-    return line if len(line) <= _LONGEST_NOTE else line[: _LONGEST_NOTE - 3] + "..."
+    return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def memory_rows(recollection: Recollection) -> dict[str, list[dict[str, Any]]]:
@@ -33,7 +35,11 @@ def memory_rows(recollection: Recollection) -> dict[str, list[dict[str, Any]]]:
 def note_row(note: Note) -> dict[str, Any]:
     """An entry as templates show it: all its text as data."""
     values = {field.name: getattr(note, field.name) for field in fields(note)}
-    return {name: as_data(value) if isinstance(value, str) else value for name, value in values.items()}
+    longest = {"design": _LONGEST_DESIGN}
+    return {
+        name: as_data(value, longest.get(name, _LONGEST_NOTE)) if isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def as_answered(raw: str) -> str:

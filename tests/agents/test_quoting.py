@@ -53,6 +53,12 @@ def test_notes_are_data_in_all_their_text() -> None:
     assert (design["design"], design["loss"]) == ("x y", None)
 
 
+def test_a_design_is_not_cut_where_a_lesson_is() -> None:
+    words = "layers 0-4: kv_heads 3, ffn 1408-1536; " * 8 + "the last"
+    assert note_row(RetrievedDesign("run/1", words, None, "failed", 0.1))["design"] == words
+    assert note_row(RetrievedLesson("run/1/0", words, None, words, 0.1))["text"].endswith("...")
+
+
 def test_babble_is_not_repeated_whole() -> None:
     assert as_answered("") == "(no answer)"
     assert as_answered("x" * 4000) == "x" * 4000
