@@ -20,12 +20,11 @@ _OPERATIONS: dict[Operation, str] = {
     "none": r"none|zeroi[sz]e",
 }
 _MORE = (
-    r"more|use|uses|used|using|keep\w*|prefer\w*|share|have|has|with|add\w*|increas\w*|common|often|always|many|place|put"
+    r"more|use|uses|used|using|keep\w*|prefer\w*|share|have|has|with|add\w*|increas\w*|"
+    r"common|often|always|many|place|put"
 )
 _FEWER = r"fewer|few|less|avoid\w*|without|no|not|remov\w*|reduc\w*|never|drop\w*|rarely|replace\w*"
-_EDGE = re.compile(
-    r"(?<!\w)(?<!\d\.)(?:([0-2])(?:\s*(?:->|-|to)\s*)?([1-3])|([1-3])\s*<-\s*([0-2]))(?!\w|\.\d)"
-)
+_EDGE = re.compile(r"(?<!\w)(?<!\d\.)(?:([0-2])(?:\s*(?:->|-|to)\s*)?([1-3])|([1-3])\s*<-\s*([0-2]))(?!\w|\.\d)")
 
 
 class CellClaim(BaseModel):
