@@ -19,6 +19,7 @@ from memory.migrations import upgrade
 from memory.records_place import RecordsPlace
 from memory.values import storable, to_json
 from tools.errors import InputError
+from tools.failures import FULL_DISK, is_full_disk
 
 # Any constant does; it only has to be the same in every process that migrates.
 _MIGRATION_LOCK = 7304962
@@ -121,6 +122,8 @@ class Database:
         try:
             yield
         except OperationalError as error:
+            if isinstance(error.orig, sqlite3.Error) and is_full_disk(error.orig):
+                raise InputError(f"{FULL_DISK} The records {self.place} have all that was said to be done.") from error
             raise InputError(
                 f"the records {self.place} could not be used ({_cause(error)}); "
                 "check that the disk has room and the place can be written"

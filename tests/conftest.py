@@ -19,6 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes that tests start share the cores with the other worker's.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Some ways to start pytest name a width, and tables are then cut to it.
+os.environ.pop("COLUMNS", None)
+
 TEXT = "The quick brown fox jumps over the lazy dog. A cut model and the same model masked give the same logits. "
 
 SIZES: dict[str, Any] = {

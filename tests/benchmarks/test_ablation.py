@@ -68,6 +68,7 @@ def test_only_what_is_better_by_more_than_the_spread_beats_the_base() -> None:
     assert better_than_base(rows, 0.1) == ["-0.11"] and better_than_base(rows, 0.2) == []
 
 
+@pytest.mark.slow
 def test_rows_of_a_tiny_model(job_for: Callable[[str, Scale], Job], tmp_path: Path) -> None:
     scale = Scale(tokens=512, batch=2, micro_batch=1, block=32, validation_tokens=64)
     variants = [variant for variant in variants_for(scale) if variant.name in (BASE, "one event")]

@@ -70,6 +70,7 @@ def test_searches_without_memory_differ_in_nothing_but_what_they_are_told(table:
     assert found[0] == found[1] == found[2]
 
 
+@pytest.mark.slow
 def test_earlier_records_help_a_surrogate(table: NASBench201Table) -> None:
     with_past, without = (ScreenedSearch(earlier, earlier_trials=12) for earlier in (3, 0))
     errors = [
@@ -138,6 +139,7 @@ def test_searches_are_kept_and_drawn(table: NASBench201Table, tmp_path: Path) ->
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_on_the_real_model_both_sides_draw_from_one_table(
     job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_it_tells_its_options() -> None:
     assert "--quick" in done.stdout and "python -m benchmarks.search_pruned_lm" in done.stdout
 
 
+@pytest.mark.slow
 def test_all_sides_draw_from_one_table_and_nothing_is_measured_twice(
     job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -177,6 +177,7 @@ def test_the_estimate_counts_calls_of_tools(search: Callable[..., Any], config_o
     assert tokens[0]["likely"] < tokens[1]["likely"] < tokens[1]["most"]
 
 
+@pytest.mark.slow
 def test_interrupted_and_replayed(
     search: Callable[..., Any], config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

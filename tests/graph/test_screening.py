@@ -128,6 +128,7 @@ def test_what_a_stopped_search_had_asked_is_not_asked_again(config_of: ConfigOf,
 _KEPT = {"turn", "attempt", "candidate", "outcome", "architecture", "raw", "forecast", "expected_score"}
 
 
+@pytest.mark.slow
 def test_a_search_that_screens_is_replayed_also_where_nobody_searched_before(
     config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Path
 ) -> None:

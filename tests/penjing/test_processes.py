@@ -63,7 +63,7 @@ def evaluations(environment: dict[str, str]) -> dict[int, tuple[str, str]]:
     return {number: (path.parent.name, str(path.stat().st_mtime_ns)) for number, path in files.items()}
 
 
-@pytest.mark.parametrize("moment", ["trial 1: growing", "self-evolution"])
+@pytest.mark.parametrize("moment", ["trial 1: growing", pytest.param("self-evolution", marks=pytest.mark.slow)])
 def test_resume_after_kill_repeats_no_finished_evaluation(
     config_file: Path, environment: dict[str, str], moment: str
 ) -> None:
