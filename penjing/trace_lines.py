@@ -15,7 +15,9 @@ _LONGEST = 160
 def label(span: TracedSpan, open_words: str = "not ended") -> Text:
     """One line for a span: what it is, what came of it, time, tokens, cost; `open_words` where it has no end."""
     said = Text(_what(span), style="bold" if span.kind in ("AGENT", "EVALUATOR") else "")
-    words = [*_result(span), *_costs(span)]
+    # A design may be longer than the window is wide.
+    design = span.attributes.get("penjing.design")
+    words = [*_result(span), *_costs(span), *([design] if design else [])]
     said.append(f"  {', '.join(words)}" if words else "", style="dim")
     if span.status == "failed":
         said.append(f"  {visible(span.message) or 'failed'}", style="red")
@@ -127,7 +129,7 @@ def _what(span: TracedSpan) -> str:
         which = f", design {candidate + 1}" if candidate else ""
         return f"turn {span.turn}: {facts.get('gen_ai.agent.name', span.name)}{which}{again}"
     if span.kind == "EVALUATOR":
-        return f"trial {span.trial}: {facts.get('penjing.design', '')}"
+        return f"trial {span.trial}:"
     if span.kind == "LLM":
         return f"{span.name}: {facts.get('penjing.prompt.name', '')}"
     return span.name

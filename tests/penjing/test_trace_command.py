@@ -63,7 +63,7 @@ def test_what_a_run_did(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert {line["status"] for line in lines if line["kind"] == "EVALUATOR"} == {"running", "done"}
 
     tree = traced()
-    assert "trial 0: hidden" in tree and "turn 1: evolver" in tree and "tokens" in tree
+    assert "trial 0:  loss " in tree and "hidden" in tree and "turn 1: evolver" in tree and "tokens" in tree
     assert "remember" not in tree and "remember" in traced("--all")
     assert "\x1b" not in tree and "[red]Keep more" in tree, "text of agents is data"
 
