@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.growing import Bars, Grown, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
-from benchmarks.outcome import RESULTS, finish
+from benchmarks.outcome import RESULTS, finish, report_name
 from tools.pretrain import PretrainRequest
 from tools.settings import Recipe, SaliencyName, WidthSettings
 
@@ -226,7 +226,7 @@ def main() -> None:
     job = job_of(NAME, options(__doc__).parse_args(), SCALES)
     variants = [variant for variant in variants_for(job.scale) if variant.in_quick or not job.quick]
     figures, holds = measure(job, variants, QUICK_SEEDS if job.quick else FULL_SEEDS)
-    draw(figures, RESULTS / f"{NAME}.png")
+    draw(figures, RESULTS / f"{report_name(NAME)}.png")
     finish(NAME, holds, figures)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.growing import Bars, Grown, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
-from benchmarks.outcome import RESULTS, finish
+from benchmarks.outcome import RESULTS, finish, report_name
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.pretrain import PretrainRequest, PretrainResult
@@ -223,9 +223,9 @@ def _draw(runs: dict[int, tuple[DropEvent, ...]], source: Architecture, target: 
     axes[0].set_ylabel("parameters, millions")
     axes[0].set_title("One channel every N steps, all layers alike")
     axes[0].legend(fontsize="small")
-    save_figure(figure, axes, folder / f"{NAME}.png")
+    save_figure(figure, axes, folder / f"{report_name(NAME)}.png")
     if runs[INTERVALS[0]]:
-        draw_design(runs[INTERVALS[0]], folder / f"{NAME}_design.png")
+        draw_design(runs[INTERVALS[0]], folder / f"{report_name(NAME)}_design.png")
 
 
 def _share(text: str) -> float:

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from benchmarks.growing import Bars, Job, Scale, Scales, job_of, new_figure, options, save_figure
-from benchmarks.outcome import RESULTS, finish
+from benchmarks.outcome import RESULTS, finish, report_name
 from tools.pretrain import PretrainRequest
 from tools.requests import Progress
 from tools.settings import Recipe, SaliencyName, SpaceSettings, WidthSettings
@@ -414,7 +414,7 @@ def main() -> None:
             with bars.run(f"peak memory, {kind} steps"):
                 memory[kind] = memory_in_fresh_process(job, kind)
     figures, holds = measure(job, memory)
-    draw(figures, RESULTS / f"{NAME}.png")
+    draw(figures, RESULTS / f"{report_name(NAME)}.png")
     finish(NAME, holds, figures)
 
 

@@ -6,12 +6,14 @@
     python -m benchmarks.pruning_quality --kept     # a report of the rows that earlier calls kept; the rest is named
 
 Every side starts from the same weights (SmolLM2-135M), ends at no more than the same number of parameters and trains
-on the same first tokens of `modern_mix`: blocks of 256, 4 a step, AdamW, 1e-4 cosine to a tenth, bfloat16 over float32
-weights. Post-training methods may look at 6,144 of these tokens before they cut, then train on all of them; growing
-pays for its warm-up from the same budget. From scratch has the grown design and ten times the learning rate, without
-which it learns nothing. `torch-pruning` is the package, run live, with its group Taylor importance on FFN channels.
-`dense, trained` is not cut: it says what the training text itself does to a figure, and is in no verdict. Figures: loss
-on the corpus' held-out part, and perplexity on the start of WikiText-2's raw test part, blocks of 256.
+on the same first tokens of `modern_mix`, AdamW, cosine to a tenth, bfloat16 over float32 weights where the hardware has
+it. On a CPU: blocks of 256, 4 a step, learning rate 1e-4, budgets of 30,720 and 130,048 tokens; on a GPU: blocks of
+512, 16 a step, 2e-4, 655,360 and 2,621,440 tokens. Post-training methods may look at 6,144 of these tokens (65,536 on a
+GPU) before they cut, then train on all of them; growing pays for its warm-up from the same budget. From scratch has the
+grown design and ten times the learning rate, without which it learns nothing. `torch-pruning` is the package, run live,
+with its group Taylor importance on FFN channels. `dense, trained` is not cut: it says what the training text itself
+does to a figure, and is in no verdict. Figures: loss on the corpus' held-out part, and perplexity on the start of
+WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own, pruning_quality_cuda.json.
 
 Each row is kept in the cache folder, so an interrupted benchmark goes on. `holds`: every row was measured, and at every
 size and budget, for both figures, the best of growing is below every other row, our own one-shot method (`penjing`: the
@@ -31,11 +33,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.growing import CORPUS, SOURCE, Bars, key_of, new_figure, save_figure
-from benchmarks.outcome import RESULTS, finish, shared_file
+from benchmarks.growing import CORPUS, SOURCE, Bars, Device, key_of, new_figure, save_figure
+from benchmarks.outcome import RESULTS, finish, report_name, shared_file
 from benchmarks.quality_rows import (
     DROP_SHARE,
     GROWING_WARMUP_SHARE,
+    SCALES,
     Comparison,
     dense_row,
     from_scratch_row,
@@ -45,10 +48,12 @@ from benchmarks.quality_rows import (
     torch_pruning_row,
     trained_dense_row,
 )
+from tools.pretraining.compute import choose_compute
 from tools.requests import NUMERICS_VERSION
 
+NAME = "pruning_quality"
 SHARES = (0.85, 0.7)
-BUDGETS = (30_720, 130_048)
+BUDGETS: dict[Device, tuple[int, ...]] = {"cpu": (30_720, 130_048), "cuda": (655_360, 2_621_440)}
 POST_TRAINING = ("penjing", "llm-pruner", "llm-pruner-global", "fisher", "structured-obs", "wanda-sp", "flap", "random")
 QUICK = ("fisher", "structured-obs", "wanda-sp")
 GROWN: dict[str, dict[str, Any]] = {"grown": {}, "grown, no repair": {"second_order_update": False}}
@@ -87,7 +92,7 @@ class Row:
 
 
 def rows_of(
-    quick: bool, seeds: Sequence[int], shares: Sequence[float] = SHARES, budgets: Sequence[int] = BUDGETS
+    quick: bool, seeds: Sequence[int], shares: Sequence[float] = SHARES, budgets: Sequence[int] = BUDGETS["cpu"]
 ) -> Iterator[Row]:
     """All rows, the quicker ones first."""
     for tokens in budgets[:1] if quick else budgets:
@@ -149,7 +154,7 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def draw(rows: list[dict[str, Any]], dense: dict[str, Any]) -> None:
+def draw(rows: list[dict[str, Any]], dense: dict[str, Any], path: Path) -> None:
     """One panel for each size and budget, methods from best to worst."""
     panels = sorted({(row["share"], row["budget"]) for row in rows if row["method"] != UNCUT}, reverse=True)
     figure, axes = new_figure(4.6 * len(panels), 4.4, len(panels))
@@ -168,7 +173,7 @@ def draw(rows: list[dict[str, Any]], dense: dict[str, Any]) -> None:
             float(np.mean(_values(here, name, "loss"))) - dense["loss"] for name in names if name != "from scratch"
         ]
         panel.set_xlim(0, 1.15 * max(rivals))
-    save_figure(figure, axes, RESULTS / "pruning_quality.png")
+    save_figure(figure, axes, path)
 
 
 def _values(rows: list[dict[str, Any]], method: str, figure: str) -> list[float]:
@@ -181,14 +186,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one size, the small budget, the strongest rivals")
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="orders of the training text to run with")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the parameters to keep")
-    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS, help="training tokens")
+    parser.add_argument("--budgets", type=int, nargs="+", help="training tokens; default by device")
     parser.add_argument("--methods", nargs="+", metavar="NAME", help="measure and keep only these rows; no report")
     parser.add_argument("--kept", action="store_true", help="report what earlier calls kept; measure nothing")
     arguments = parser.parse_args()
+    device: Device = "cuda" if choose_compute().device == "cuda" else "cpu"
+    budgets = arguments.budgets or BUDGETS[device]
     with gzip.open(shared_file("wikitext2/wiki.test.raw.gz"), "rt") as file:
-        base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read())
-    cache = base.cache / "benchmarks" / "pruning_quality"
-    wanted = list(rows_of(arguments.quick, range(arguments.seeds), arguments.shares, arguments.budgets))
+        base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read(), SCALES[device])
+    cache = base.cache / "benchmarks" / NAME
+    wanted = list(rows_of(arguments.quick, range(arguments.seeds), arguments.shares, budgets))
     if arguments.methods:
         wanted = [row for row in wanted if row.method in arguments.methods]
     chosen = [row for row in wanted if not arguments.kept or row.place(_of(row, base), cache).is_file()]
@@ -199,12 +206,12 @@ def main() -> None:
         bars.table(header, [_shown(row) for row in [dense, *rows]])
     if arguments.methods:
         return
-    draw(rows, dense)
+    draw(rows, dense, RESULTS / f"{report_name(NAME)}.png")
     found = verdict(rows)
     missing = [row.label for row in wanted if row not in chosen]
     growing = {"growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
     figures = {"dense": dense, "rows": rows, "not_measured": missing, "verdict": found, **base.facts(), **growing}
-    finish("pruning_quality", not missing and all(entry["below"] for entry in found), figures)
+    finish(NAME, not missing and all(entry["below"] for entry in found), figures)
 
 
 def _of(row: Row, base: Comparison) -> Comparison:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from benchmarks.growing import key_of
+from benchmarks.growing import Device, Scale, key_of
 from tools.architecture import Architecture
 from tools.evaluation.perplexity import validation_loss
 from tools.places import cache_folder
@@ -29,11 +29,42 @@ from tools.requests import Progress
 from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
 from tools.sources import Source, load_model, load_tokenizer, resolve_source
 
-BLOCK = 256
-CALIBRATION_TOKENS = 6144
-WIKITEXT_TOKENS = 16_384
-DATA = DataSettings(block_length=BLOCK, training_tokens=400_000, validation_tokens=16_384)
-RECIPE = Recipe(batch_size=4, micro_batch_size=1, learning_rate=1e-4, damping=0.3)
+
+@dataclass(frozen=True)
+class QualityScale(Scale):
+    """The same, and what is looked at: training tokens before a cut, and tokens of WikiText-2."""
+
+    calibration_tokens: int = 6144
+    wikitext_tokens: int = 16_384
+    learning_rate: float = 1e-4
+
+    @property
+    def recipe(self) -> Recipe:
+        """What all rows train with."""
+        sizes = {"batch_size": self.batch, "micro_batch_size": self.micro_batch}
+        return Recipe(**sizes, learning_rate=self.learning_rate, damping=0.3)
+
+    @property
+    def data(self) -> DataSettings:
+        """The corpus as packed; `tokens` is the most that a row may take."""
+        return DataSettings(
+            block_length=self.block, training_tokens=self.tokens, validation_tokens=self.validation_tokens
+        )
+
+
+SCALES: dict[Device, QualityScale] = {
+    "cpu": QualityScale(tokens=400_000, batch=4, micro_batch=1, block=256, validation_tokens=16_384),
+    "cuda": QualityScale(
+        tokens=2_700_000,
+        batch=16,
+        micro_batch=16,
+        block=512,
+        validation_tokens=131_072,
+        calibration_tokens=65_536,
+        wikitext_tokens=262_144,
+        learning_rate=2e-4,
+    ),
+}
 WIDTHS = WidthSettings(ffn_multiple=16, hidden_multiple=16)
 WARMUP_SHARE, GROWING_WARMUP_SHARE, DROP_SHARE = 0.1, 0.2, 0.25
 SCRATCH_FACTOR = 10
@@ -51,20 +82,23 @@ class Comparison:
     wikitext: npt.NDArray[np.int32]
     compute: Compute
     cache: Path
+    scale: QualityScale
     share: float = 1.0
     tokens: int = 0
     seed: int = 0
     show: Show = lambda progress: None
 
     @classmethod
-    def prepare(cls, source: str, corpus: Path, wikitext: str) -> "Comparison":
+    def prepare(cls, source: str, corpus: Path, wikitext: str, scale: QualityScale) -> "Comparison":
         """Source, packed corpus and test tokens."""
         cache = cache_folder()
         found = resolve_source(source, cache=cache / "sources")
-        ids = load_tokenizer(found.path)(wikitext[: WIKITEXT_TOKENS * 12], add_special_tokens=False)["input_ids"]
-        test = np.asarray(ids[:WIKITEXT_TOKENS], dtype=np.int32).reshape(-1, BLOCK)
-        packed = prepare_corpus(str(corpus), found.path, DATA, cache / "corpora", report=lambda phase, share: None)
-        return cls(found, packed, corpus, test, choose_compute(), cache)
+        count = scale.wikitext_tokens
+        ids = load_tokenizer(found.path)(wikitext[: count * 12], add_special_tokens=False)["input_ids"]
+        test = np.asarray(ids[:count], dtype=np.int32).reshape(-1, scale.block)
+        folder = cache / "corpora"
+        packed = prepare_corpus(str(corpus), found.path, scale.data, folder, report=lambda phase, share: None)
+        return cls(found, packed, corpus, test, choose_compute(), cache, scale)
 
     def of(self, share: float, tokens: int, seed: int) -> "Comparison":
         """The comparison at one size and budget."""
@@ -80,7 +114,12 @@ class Comparison:
 
     @property
     def steps(self) -> int:
-        return self.tokens // (RECIPE.batch_size * BLOCK)
+        return self.tokens // self.scale.step_tokens
+
+    @property
+    def recipe(self) -> Recipe:
+        """What every row trains with."""
+        return self.scale.recipe
 
     def facts(self) -> dict[str, Any]:
         """What the figures depend on beside method, size and budget."""
@@ -88,21 +127,22 @@ class Comparison:
             "source": self.source.name,
             "corpus": Path(self.corpus.facts.name).name,
             "corpus_fingerprint": self.corpus.fingerprint,
-            "block_length": BLOCK,
-            "batch_size": RECIPE.batch_size,
-            "micro_batch_size": RECIPE.micro_batch_size,
-            "learning_rate": RECIPE.learning_rate,
-            "calibration_tokens": CALIBRATION_TOKENS,
+            "block_length": self.scale.block,
+            "batch_size": self.scale.batch,
+            "micro_batch_size": self.scale.micro_batch,
+            "learning_rate": self.scale.learning_rate,
+            "calibration_tokens": self.scale.calibration_tokens,
             "validation_tokens": self.corpus.validation_tokens,
             "wikitext2_tokens": int(self.wikitext.size),
             "precision": self.compute.precision,
+            "device": self.compute.device,
             "ffn_multiple": WIDTHS.ffn_multiple,
             "hidden_multiple": WIDTHS.hidden_multiple,
         }
 
     def loss(self, model: PreTrainedModel) -> float:
         """Loss on the corpus' held-out part."""
-        return validation_loss(model, self.corpus.validation, 4, self.compute.precision)
+        return validation_loss(model, self.corpus.validation, self.scale.batch, self.compute.precision)
 
     def figures(
         self, model: PreTrainedModel, parameters: int, started: float, loss: float | None = None, **more: Any
@@ -110,7 +150,7 @@ class Comparison:
         """The row of a model that is ready; `loss` where it was measured before."""
         seconds = time.monotonic() - started
         self.show(Progress(phase="measuring", done=0, total=1))
-        wikitext = validation_loss(model, self.wikitext, 4, self.compute.precision)
+        wikitext = validation_loss(model, self.wikitext, self.scale.batch, self.compute.precision)
         loss = self.loss(model) if loss is None else loss
         return {
             "parameters": parameters,
@@ -122,9 +162,9 @@ class Comparison:
         }
 
     def calibration(self) -> Calibration:
-        """The first training tokens, one block a micro-batch."""
+        """The first training tokens, one block a micro-batch: a Fisher estimate squares each block's gradient."""
         batches = training_batches(self.corpus.train, 1, self.seed)
-        blocks = [next(batches) for _ in range(CALIBRATION_TOKENS // BLOCK)]
+        blocks = [next(batches) for _ in range(self.scale.calibration_tokens // self.scale.block)]
         tokens = tuple(torch.from_numpy(block.astype(np.int64)).to(self.compute.device) for block in blocks)
         return Calibration(tokens, self.compute.autocast)
 
@@ -166,8 +206,8 @@ def growing_request(comparison: Comparison, changes: dict[str, Any]) -> Pretrain
         tokens=comparison.tokens,
         target_parameters=comparison.target_parameters,
         widths=WIDTHS,
-        recipe=RECIPE.model_copy(update=update),
-        data=DATA,
+        recipe=comparison.recipe.model_copy(update=update),
+        data=comparison.scale.data,
         seed=comparison.seed,
         cache=comparison.cache,
     )
@@ -189,7 +229,7 @@ def pruned_row(comparison: Comparison, name: str) -> dict[str, Any]:
 
     source = comparison.source.architecture
     design = prune_model(
-        model, source, method, space, comparison.calibration(), RECIPE.damping, comparison.seed, report
+        model, source, method, space, comparison.calibration(), comparison.recipe.damping, comparison.seed, report
     )
     return _recovered(comparison, model, design, started)
 
@@ -213,14 +253,16 @@ def from_scratch_row(comparison: Comparison) -> dict[str, Any]:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
     source = comparison.source.architecture
     cut(model, plan_cut(source, design, no_saliency(source)))
-    recipe = RECIPE.model_copy(update={"learning_rate": SCRATCH_FACTOR * RECIPE.learning_rate})
+    recipe = comparison.recipe
+    recipe = recipe.model_copy(update={"learning_rate": SCRATCH_FACTOR * recipe.learning_rate})
     return _recovered(comparison, _placed(comparison, model), design, started, recipe)
 
 
 def _recovered(
-    comparison: Comparison, model: PreTrainedModel, design: Architecture, started: float, recipe: Recipe = RECIPE
+    comparison: Comparison, model: PreTrainedModel, design: Architecture, started: float, recipe: Recipe | None = None
 ) -> dict[str, Any]:
     """Train a model that is small already on the whole budget, and measure it before and after."""
+    recipe = recipe or comparison.recipe
     comparison.show(Progress(phase="measuring, cut", done=0, total=1))
     untrained = comparison.loss(model)
     warmup = max(1, round(WARMUP_SHARE * comparison.steps))

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import outcome, pruning_quality
 from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, UNCUT, Row, dense_row, rows_of, verdict
+from benchmarks.quality_rows import Comparison, QualityScale
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ def test_every_method_is_measured_at_every_size_and_budget() -> None:
     rows = list(rows_of(False, (0,)))
     methods = {*GROWN, *POST_TRAINING, "torch-pruning", "from scratch"}
     assert {(one.method, one.share, one.tokens) for one in rows} == {
-        (method, share, tokens) for method in methods for share in SHARES for tokens in BUDGETS
-    } | {(UNCUT, 1.0, tokens) for tokens in BUDGETS}
-    assert len(rows) == (len(methods) * len(SHARES) + 1) * len(BUDGETS)
+        (method, share, tokens) for method in methods for share in SHARES for tokens in BUDGETS["cpu"]
+    } | {(UNCUT, 1.0, tokens) for tokens in BUDGETS["cpu"]}
+    assert len(rows) == (len(methods) * len(SHARES) + 1) * len(BUDGETS["cpu"])
     quick = list(rows_of(True, (0,)))
     assert 2 < len(quick) < 8 and set(GROWN) <= {one.method for one in quick} != set(GROWN)
 
@@ -108,3 +109,32 @@ def test_budgets_are_judged_apart() -> None:
         for name, loss in (("grown", ours), ("flap", 3.1))
     ]
     assert [entry["below"] for entry in verdict(rows) if entry["figure"] == "loss"] == [True, False]
+
+
+@pytest.fixture(scope="module")
+def tiny(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    scale = QualityScale(
+        tokens=2048,
+        batch=2,
+        micro_batch=1,
+        block=32,
+        validation_tokens=256,
+        calibration_tokens=512,
+        wikitext_tokens=512,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PENJING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        found = Comparison.prepare(str(sources["llama-tied"]), corpus, corpus.read_text(), scale)
+    return replace(found, source=replace(found.source, name=str(sources["llama-tied"]))).of(0.85, 640, 0)
+
+
+ROWS = list(rows_of(False, (0,), [0.85], [640]))
+
+
+@pytest.mark.parametrize("one", ROWS, ids=[one.method for one in ROWS])
+def test_every_row_ends_at_the_size_with_figures(one: Row, tiny: Comparison) -> None:
+    if one.method == "torch-pruning":
+        pytest.importorskip("torch_pruning", reason="the peer torch-pruning is not installed")
+    found = one.measure(tiny)
+    assert found["loss"] > 0 and found["wikitext2"] > 1 and found["tokens"] == 640
+    assert (found["parameters"] <= tiny.target_parameters) == (one.method != UNCUT)

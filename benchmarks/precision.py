@@ -1,0 +1,117 @@
+"""Whether growing in bfloat16 follows growing in float32: the same run twice, step by step.
+
+    python -m benchmarks.precision            # SmolLM2-135M to 85 % of its parameters
+    python -m benchmarks.precision --quick    # fewer tokens
+
+In bfloat16 only the matrix products are; weights, gradients, optimiser states, saliency and the repair's moments are
+float32 in both (`tools/pretraining/compute.py`). Both runs see the same batches and end at the same size; what each
+drops is its own saliency's choice, so that the designs may differ a little, as the losses do.
+
+`holds`: the mean losses of the last tenth of the steps, and the validation losses of the results, differ by no more
+than 0.01 nats per token. Finished and interrupted runs are kept and gone on with; see --fresh.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from benchmarks.growing import Bars, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
+from benchmarks.outcome import RESULTS, finish, report_name
+from tools.pretrain import LOG_FILE, PretrainRequest
+from tools.settings import Recipe
+
+NAME = "precision"
+KEPT = 0.85
+MARK = 0.01
+PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+SCALES: Scales = {
+    ("cpu", True): Scale(tokens=15_360, batch=4, micro_batch=4, block=256, validation_tokens=4096),
+    ("cpu", False): Scale(tokens=65_536, batch=4, micro_batch=4, block=256, validation_tokens=16_384),
+    ("cuda", True): Scale(tokens=327_680, batch=16, micro_batch=16, block=512, validation_tokens=65_536),
+    ("cuda", False): Scale(tokens=1_310_720, batch=16, micro_batch=16, block=512, validation_tokens=131_072),
+}
+
+
+def losses_of(log: Path) -> list[float]:
+    """The training loss of every step in the log of a run, nats per token."""
+    with log.open(encoding="utf-8") as file:
+        lines = [json.loads(line) for line in file]
+    return [line["loss"] for line in lines if "event" not in line]
+
+
+def end_of(losses: Sequence[float]) -> float:
+    """The mean over the last tenth of the steps."""
+    return fmean(losses[-max(1, len(losses) // 10) :])
+
+
+def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
+    """Both runs, their differences, and whether they are within the mark."""
+    from tools.sources import resolve_source
+
+    size = resolve_source(job.source, cache=job.cache / "sources").architecture.parameters
+    default: Recipe = PretrainRequest.model_fields["recipe"].default
+    steps = job.scale.tokens // job.scale.step_tokens
+    sizes = {
+        "batch_size": job.scale.batch,
+        "micro_batch_size": job.scale.micro_batch,
+        "warmup_steps": max(1, steps // 5),
+    }
+    runs: dict[str, dict[str, Any]] = {}
+    with Bars(len(PRECISIONS)) as bars:
+        for precision in PRECISIONS:
+            recipe = default.model_copy(update={**sizes, "precision": precision})
+            request = planned(job, target_parameters=round(kept * size), recipe=recipe)
+            grown = grow(request, bars, precision)
+            losses = losses_of(grown.folder / LOG_FILE)
+            result = grown.result
+            runs[precision] = {
+                "losses": [round(loss, 5) for loss in losses],
+                "end": round(end_of(losses), 5),
+                "loss": None if result.loss is None else round(result.loss, 5),
+                "parameters": result.parameters,
+                "design": result.architecture.describe(),
+                "seconds": round(result.seconds, 1),
+            }
+    exact, rounded = (runs[precision] for precision in PRECISIONS)
+    steps_apart = [abs(one - other) for one, other in zip(exact["losses"], rounded["losses"], strict=True)]
+    finite = exact["loss"] is not None and rounded["loss"] is not None
+    differences = {
+        "largest_of_a_step": round(max(steps_apart), 5),
+        "mean_of_steps": round(fmean(steps_apart), 5),
+        "end": round(rounded["end"] - exact["end"], 5),
+        "validation": round(rounded["loss"] - exact["loss"], 5) if finite else None,
+    }
+    figures = {**job.facts(), "tokens": job.scale.tokens, "kept": kept, "seeds": [0], "mark": MARK}
+    figures |= {"runs": runs, "bfloat16_less_float32": differences}
+    return figures, finite and max(abs(differences["end"]), abs(differences["validation"])) <= MARK
+
+
+def draw(figures: dict[str, Any], path: Path) -> None:
+    """Both curves, and their difference beside them."""
+    figure, (curves, difference) = new_figure(11, 4, 2)
+    runs = figures["runs"]
+    for precision, style in zip(PRECISIONS, ("-", "--"), strict=True):
+        curves.plot(runs[precision]["losses"], style, linewidth=1, label=precision)
+    curves.set_xlabel("optimiser steps")
+    curves.set_ylabel("training loss, nats per token")
+    curves.legend(fontsize="small")
+    exact, rounded = (runs[precision]["losses"] for precision in PRECISIONS)
+    difference.plot([other - one for one, other in zip(exact, rounded, strict=True)], linewidth=1, color="#111827")
+    difference.axhspan(-MARK, MARK, color="#059669", alpha=0.15)
+    difference.set_xlabel("optimiser steps")
+    difference.set_ylabel("bfloat16 less float32 (green: the mark)")
+    save_figure(figure, [curves, difference], path)
+
+
+def main() -> None:
+    """Measure, draw, report."""
+    job = job_of(NAME, options(__doc__).parse_args(), SCALES)
+    figures, holds = measure(job)
+    draw(figures, RESULTS / f"{report_name(NAME)}.png")
+    finish(NAME, holds, figures)
+
+
+if __name__ == "__main__":
+    main()

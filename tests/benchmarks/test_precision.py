@@ -1,0 +1,27 @@
+"""Growing in both precisions on a tiny model, and the figures that are made of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.growing import Job, Scale
+from benchmarks.precision import draw, end_of, measure
+
+
+def test_the_end_is_the_last_tenth() -> None:
+    assert end_of([9.0] * 18 + [1.0, 2.0]) == pytest.approx(1.5)
+    assert end_of([9.0, 4.0]) == 4.0
+
+
+def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str, Scale], Job], tmp_path: Path) -> None:
+    job = job_for("precision", Scale(tokens=1280, batch=2, micro_batch=1, block=32, validation_tokens=256))
+    figures, holds = measure(job, kept=0.8)
+    exact, rounded = figures["runs"]["float32"], figures["runs"]["bfloat16"]
+    assert len(exact["losses"]) == len(rounded["losses"]) == job.scale.tokens // job.scale.step_tokens
+    apart = figures["bfloat16_less_float32"]
+    # One number format is not the other, and the first batch is the same for both.
+    assert 0 < apart["largest_of_a_step"] < 0.1 and abs(exact["losses"][0] - rounded["losses"][0]) < 0.01
+    assert holds == (abs(apart["end"]) <= 0.01 and abs(apart["validation"]) <= 0.01)
+    draw(figures, tmp_path / "precision.png")
+    assert (tmp_path / "precision.png").stat().st_size > 1000
