@@ -21,6 +21,7 @@ from agents.settings import ChatSettings
 from agents.surrogate import Earlier
 from agents.taped_lines import (
     TapedCall,
+    TapedDecision,
     TapedEarlier,
     TapedGuidance,
     TapedLine,
@@ -49,6 +50,7 @@ class Cassette:
         self._calls = [line for line in lines if isinstance(line, TapedCall)]
         self._memory = {line.turn: line for line in lines if isinstance(line, TapedMemory)}
         self._guidance = {line.turn: line.text for line in lines if isinstance(line, TapedGuidance)}
+        self._decisions = {line.place: line for line in lines if isinstance(line, TapedDecision)}
         self._earlier = next((line for line in lines if isinstance(line, TapedEarlier)), None)
         self._stream: IO[bytes] | None = None
         self._settings: Mapping[str, Any] = search.settings
@@ -151,6 +153,16 @@ class Cassette:
         if text:
             self._write(TapedGuidance(turn=turn, text=text))
         return text
+
+    def decision(self, turn: int, candidate: int, attempt: int) -> TapedDecision | None:
+        """What the user decided of this design as recorded; None where they were not asked."""
+        return self._decisions.get((turn, candidate, attempt))
+
+    def decided(self, taken: TapedDecision) -> None:
+        """Record what the user decided, once, if this is a recording."""
+        if self.recording and taken.place not in self._decisions:
+            self._decisions[taken.place] = taken
+            self._write(taken)
 
     def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:
         """What earlier runs had measured as it was recorded, else, while recording, what `look` gives now.

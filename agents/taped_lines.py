@@ -52,6 +52,23 @@ class TapedGuidance(_Line):
     text: str
 
 
+class TapedDecision(_Line):
+    """What the user decided of a design before it was paid for; `design` is the one that they put in its place."""
+
+    kind: Literal["decision"] = "decision"
+    turn: int
+    candidate: int = 0
+    attempt: int
+    decision: Literal["accept", "edit", "reject"]
+    design: dict[str, Any] | None = None
+    words: str = ""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Which design of the run it is."""
+        return self.turn, self.candidate, self.attempt
+
+
 class TapedEarlier(_Line):
     """What earlier runs had measured, where the search learns from it."""
 
@@ -113,7 +130,7 @@ class TapedCall(_Line):
         return Answer(parsed=parsed, **{name: getattr(self, name) for name in shared})
 
 
-TapedLine = TapedSearch | TapedCall | TapedMemory | TapedGuidance | TapedEarlier
+TapedLine = TapedSearch | TapedCall | TapedMemory | TapedGuidance | TapedDecision | TapedEarlier
 _ANY_LINE: TypeAdapter[TapedLine] = TypeAdapter(Annotated[TapedLine, Field(discriminator="kind")])
 
 

@@ -77,11 +77,17 @@ class _Workbench:
                 coroutine=traced, name=name, description=description, args_schema=schema
             )
 
-        return (
+        tools = (
             tool(self.architecture_cost, "What a design costs, and what is illegal about it."),
             tool(self.forecast_loss, "What is expected of a design, without training it."),
             tool(self.nearest_designs, "The tried designs nearest to a design, and what came of them."),
             tool(self.sensitivity, "How much the loss depends on attention and FFN, by layers.", NoArguments),
+        )
+        if self.context.config.approve:
+            # Nothing is paid for that the user was not asked about.
+            return tools
+        return (
+            *tools,
             tool(self.train_and_evaluate, "Train and measure a design. This uses up a trial of the search."),
         )
 
@@ -144,7 +150,8 @@ class _Workbench:
     def _refusal(self) -> str | None:
         """Why no trial may be spent now: those that the turns under way end in are not for tools."""
         context = self.context
-        left = context.config.trials - len(context.records.trials(context.run_id))
+        trials = [trial for trial in context.records.trials(context.run_id) if not trial.is_rejected]
+        left = context.config.trials - len(trials)
         if left <= context.config.parallel:
             return "Not trained: no trial is left beside those for your own answers."
         refusal = context.spending.refuses_evaluation(context.expected_evaluation())

@@ -24,7 +24,20 @@ from tools.embedded import EMBEDDED_NAME
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 
 # These change where things are kept, how they are computed or when the search stops, not what its trials are.
-_WITHOUT_EFFECT = {"home", "cache", "workers", "keep_models", "name", "budget", "prices", "record", "replay", "vectors"}
+_WITHOUT_EFFECT = {
+    "home",
+    "cache",
+    "workers",
+    "keep_models",
+    "name",
+    "budget",
+    "prices",
+    "record",
+    "replay",
+    "vectors",
+    "approve",
+}
+
 
 MemoryMode = Literal["full", "no_prompts", "no_lessons", "off"]
 
@@ -124,6 +137,11 @@ class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
         le=50,
         description="calls of tools that an agent may make for each design: costs, forecast, tried designs, "
         "sensitivity, or a trial of its own; only where its chat model can call tools, which the embedded one cannot",
+    )
+    approve: bool = Field(
+        False,
+        description="whether the search waits before each evaluation but that of trial 0 until you accept, edit or "
+        "reject its design: in its terminal, or by penjing approve",
     )
     agents: AgentsSettings = AgentsSettings()
     recall: int = Field(3, ge=0, description="most entries of each kind that memory adds to a prompt")

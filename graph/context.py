@@ -110,6 +110,7 @@ class SearchContext(RunContext):
     guidance: dict[int, str] = field(default_factory=dict)
     prompt_news: PromptNews = field(default_factory=PromptNews)
     recollections: dict[int, Recollection] = field(default_factory=dict)
+    approvals_told: set[int] = field(default_factory=set)
 
     def proposer(self, stage: Stage, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()) -> Proposer:
         """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own.

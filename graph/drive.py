@@ -4,16 +4,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.types import Command
 
 from agents.cassette import Cassette
 from agents.chat_team import open_chat_team
 from agents.prices import Price, PriceTable, unpriced
 from agents.proposers import JUDGES
+from graph.approval import wait_for_decisions
 from graph.builder import make_graph
 from graph.config import SearchConfig
 from graph.context import SearchContext
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 _LOCK_SECONDS = 30.0
 _BEAT_SECONDS = 5.0
 _MOST_STEPS = 1_000_000
+_INTERRUPT = "__interrupt__"
+"""What LangGraph names the update in which a node waits."""
 
 
 async def drive(run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None]) -> None:
@@ -64,12 +68,20 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
             await _run(graph, start, thread, context)
 
 
-async def _run(graph: "Graph", start: SearchState | None, thread: RunnableConfig, context: SearchContext) -> None:
+async def _run(
+    graph: "Graph", start: "SearchState | Command[Any] | None", thread: RunnableConfig, context: SearchContext
+) -> None:
     # durability="sync": a finished step is on disk before the next begins. No max_concurrency: with it LangGraph
     # holds back the writes of finished branches until the last one has started; `parallel` bounds the fan-out.
-    stream = graph.astream(start, thread, context=context, stream_mode="updates", durability="sync")
-    async for _ in stream:
-        pass
+    paused = True
+    while paused:
+        paused = False
+        stream = graph.astream(start, thread, context=context, stream_mode="updates", durability="sync")
+        async for update in stream:
+            paused |= _INTERRUPT in update
+        if paused:
+            await wait_for_decisions(context)
+            start = Command(resume=True)
 
 
 async def _open(

@@ -184,6 +184,29 @@ class GuidanceEvent(Event):
         return f"guidance from now on: {self.text}" if self.text else "guidance: none any more"
 
 
+class ApprovalEvent(Event):
+    """A trial waits for its user before it is paid for; or, with a `decision`, what they decided.
+
+    `change` is what its design has other than the one that it was made from.
+    """
+
+    kind: Literal["approval"] = "approval"
+    trial: int
+    design: str
+    change: tuple[str, ...] = ()
+    decision: str = ""
+    words: str = ""
+
+    def __str__(self) -> str:
+        if not self.decision:
+            change = "; ".join(self.change) or self.design
+            how = f"penjing approve {self.run} {self.trial} --accept, --edit JSON or --reject WORDS"
+            return f"trial {self.trial} waits for your decision ({change}): {how}"
+        what = {"accept": "accepted", "edit": "edited", "reject": "rejected"}.get(self.decision, self.decision)
+        said = self.design if self.decision == "edit" else self.words
+        return f"trial {self.trial} is {what}{said and ': '}{said}"
+
+
 class BudgetEvent(Event):
     """Trials done of those allowed, tokens that the chat model read and wrote so far, and the rest of the budget.
 
@@ -240,6 +263,7 @@ AnyEvent = (
     | PatternEvent
     | PromptEvent
     | GuidanceEvent
+    | ApprovalEvent
     | BudgetEvent
     | FinishedEvent
 )

@@ -7,13 +7,13 @@ from agents.outlook import Outlook, look_ahead
 from agents.proposers import Situation
 from agents.surrogate import Expectation, Surrogate
 from graph.context import SearchContext
-from memory.ledger import DUPLICATE, SCREENED
+from memory.ledger import DUPLICATE, EDITED, SCREENED
 from memory.tables import Proposal
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft
 
-IN_USE = ("valid", "repaired", "projected")
+IN_USE = ("valid", "repaired", "projected", EDITED)
 """Outcomes of legal designs that may become trials."""
 TOOL = "tool"
 """The stage of what an agent had trained by a tool, which is no answer of its turn."""

@@ -5,11 +5,11 @@ import contextlib
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from graph.budget import Spent
 from graph.config import SearchConfig
@@ -24,10 +24,13 @@ from memory.views import TrialView
 from tools.errors import InputError
 
 if TYPE_CHECKING:
+    from graph.approval import Waiting
     from graph.story import Story
     from graph.trace import TracedSpan
+    from memory.approval_records import Decision
     from memory.patterns import PatternView
     from tools.export.report import ExportReport
+    from tools.spaces import DesignDraft
 
 
 class SearchSession:
@@ -192,6 +195,35 @@ class SearchSession:
         """What the run has spent of its budget so far."""
         calls, evaluations = self.calls(), self._records.evaluations(self.run_id)
         return spent_of(calls, evaluations, self.record.wall_clock_seconds)
+
+    def waiting(self) -> "list[Waiting]":
+        """The designs that wait for your decision before they are paid for, where `approve` is set."""
+        from graph.approval import waiting_of
+
+        return waiting_of(self._records, self.config, self.run_id)
+
+    def waiting_numbers(self) -> list[int]:
+        """The numbers alone, without what each is and costs."""
+        return [one.trial for one in self._records.approvals(self.run_id, waiting=True)]
+
+    def decide(
+        self,
+        trial: int,
+        decision: "Decision",
+        design: "str | Mapping[str, Any] | DesignDraft | None" = None,
+        words: str = "",
+    ) -> None:
+        """Decide on a design that waits: `accept` it, `edit` it (`design`), or `reject` it (`words` for its author).
+
+        The search goes on by itself where it runs, in whichever process; else `resume` goes on with it. What an edit
+        does not name stays as proposed.
+
+        Raises InputError for a trial that does not wait, or any more, and for a design that is illegal or was tried.
+        """
+        from graph.approval import decide
+
+        self._require_own("decided on")
+        decide(self._records, self.config, self.run_id, trial, decision, design, words)
 
     def draw(self, picture: Path, objectives: Sequence[str] = ()) -> None:
         """Draw the best design and all trials into a PNG or SVG file, and the Pareto front over `objectives` if any.

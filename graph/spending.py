@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from agents.prices import Price
 from graph.budget import (
@@ -66,13 +66,25 @@ class Spending:
         self.caps = caps
         self._run_id, self._records, self._prices, self._clock = run_id, records, prices, clock
         self._before, self._started = records.run(run_id).wall_clock_seconds, clock()
+        self._paused_at: float | None = None
         self._promised: dict[int, float] = {}
         self._free = asyncio.Condition()
 
     @property
     def wall_clock_seconds(self) -> float:
-        """Seconds that all sessions of the run took so far."""
-        return self._before + self._clock() - self._started
+        """Seconds that all sessions of the run took so far, without those in which it waited for its user."""
+        present = self._clock() if self._paused_at is None else self._paused_at
+        return self._before + present - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While nothing is done but to wait for the user."""
+        self._paused_at = began = self._clock()
+        try:
+            yield
+        finally:
+            self._started += self._clock() - began
+            self._paused_at = None
 
     def keep(self) -> None:
         """Write the wall clock down, so that a killed process takes at most what came after with it."""

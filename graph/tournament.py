@@ -125,8 +125,8 @@ class Tournament:
         settings = {rising: seed, "name": f"{self.config.name} {searcher} {seed}".strip()}
         if searcher != AGENTS:
             settings |= {"llm_share": 0.0, "judge": searcher}
-        # A cassette is that of one search.
-        settings |= {"past_runs": "none", "record": None, "replay": None}
+        # A cassette is that of one search, and nobody is asked about the designs of a judge.
+        settings |= {"past_runs": "none", "record": None, "replay": None, "approve": False}
         return Entry(searcher, seed, self.config.model_copy(update=settings))
 
     def _recorded(self, entry: Entry) -> str | None:

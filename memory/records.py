@@ -1,5 +1,6 @@
 """The records of all searches: the one door to the tables."""
 
+from memory.approval_records import ApprovalRecords
 from memory.branch_records import BranchRecords
 from memory.bulk_records import BulkRecords
 from memory.event_records import EventRecords
@@ -18,6 +19,7 @@ class Records(
     RunRecords,
     ProposalRecords,
     TrialRecords,
+    ApprovalRecords,
     BulkRecords,
     IndexRecords,
     PastRecords,

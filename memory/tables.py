@@ -110,7 +110,7 @@ class Proposal(Table, table=True):
     rationale: list[str] = Field(default_factory=list, sa_column=json_column())
     problems: list[str] = Field(default_factory=list, sa_column=json_column())
     notes: list[str] = Field(default_factory=list, sa_column=json_column())
-    outcome: str  # open, valid, repaired, projected, screened, rejected or unparsed
+    outcome: str  # open, valid, repaired, projected, edited, screened, rejected or unparsed
     architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     forecast: float | None = None
     expected_score: float | None = None
@@ -136,6 +136,29 @@ class Trial(Table, table=True):
     architecture: dict[str, Any] = Field(sa_column=json_column())
     cached: bool = False
     created_at: datetime = Field(default_factory=now)
+
+
+class Approval(Table, table=True):
+    """A trial that its user is asked about before it is paid for; `decision` is None while nobody has decided.
+
+    `proposed` is its design as it was asked about, `design` the one that the user put in its place, `words` what its
+    author is told where it was rejected.
+    """
+
+    __table_args__ = (UniqueConstraint("run_id", "trial"),)
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    trial: int
+    turn: int
+    candidate: int = 0
+    attempt: int = 0
+    proposed: dict[str, Any] = Field(sa_column=json_column())
+    asked_at: datetime = Field(default_factory=now)
+    decision: str | None = None  # accept, edit or reject
+    design: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    words: str = Field(default="", sa_type=Text)
+    decided_at: datetime | None = None
 
 
 class Prompt(Table, table=True):

@@ -50,6 +50,11 @@ class TrialView(BaseModel):
         return self.architecture.hash
 
     @property
+    def is_rejected(self) -> bool:
+        """Whether its user did not let it be paid for: it has no measurement, and will have none."""
+        return self.outcome == "rejected"
+
+    @property
     def loss(self) -> float | None:
         """Validation loss in nats per token, None where there is none."""
         return self.measurement.loss if self.measurement else None

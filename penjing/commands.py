@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penjing.approve_command import approve
 from penjing.branch_command import branch
 from penjing.compare_command import compare
 from penjing.errors import reported_errors
@@ -40,6 +41,10 @@ app = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+ApproveOption = Annotated[
+    bool,
+    typer.Option("--approve", help="Wait before each evaluation until you accept, edit or reject the design."),
+]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or 'latest'; see penjing runs.")
 ]
@@ -64,6 +69,7 @@ def search(
         bool,
         typer.Option("--dry-run", help="Only say what it would cost and whether it can be done; nothing is trained."),
     ] = False,
+    approve_each: ApproveOption = False,
     judges: Annotated[
         str | None,
         typer.Option(metavar="A,B", help="Also search without a language model, by these: see penjing judge."),
@@ -88,7 +94,8 @@ def search(
     with reported_errors(as_json, debug):
         from penjing.configuration import load_config
 
-        tapes = [f"{key}={json.dumps(str(path))}" for key, path in (("record", record), ("replay", replay)) if path]
+        tapes = ["approve=true"] if approve_each else []
+        tapes += [f"{key}={json.dumps(str(path))}" for key, path in (("record", record), ("replay", replay)) if path]
         configuration = load_config(config, preset, [*(assignments or []), *tapes])
         tournament = compared(configuration, judges, seeds, picture)
         if dry_run:
@@ -118,6 +125,7 @@ def resume(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting that decides no results, like budget.usd=5."),
     ] = None,
+    approve_each: ApproveOption = False,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -130,7 +138,8 @@ def resume(
     with reported_errors(as_json, debug):
         from penjing.sessions import reopened_session
 
-        drive_search(reopened_session(run, assignments or []), as_json)
+        changed = [*(assignments or []), *(["approve=true"] if approve_each else [])]
+        drive_search(reopened_session(run, changed), as_json)
 
 
 @app.command()
@@ -143,17 +152,19 @@ def runs(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         from penjing.tables import run_table
 
         home = home_folder()
-        found, trials = [], {}
+        found, trials, waiting = [], {}, {}
         if Home(home).records.is_file():
             with Records.open(Home(home).records) as records:
                 found = records.runs()
                 trials = {entry.id: records.trials(entry.id) for entry in found}
+                waiting = records.waiting_approvals()
+        documents = [run_document(entry, trials[entry.id], home, waiting.get(entry.id, [])) for entry in found]
         if as_json:
-            print(json.dumps({"runs": [run_document(entry, trials[entry.id], home) for entry in found]}))
+            print(json.dumps({"runs": documents}))
         elif not found:
             _stderr().print("There is no run yet; start one with: penjing search --preset quick", highlight=False)
         else:
-            _stdout().print(run_table([run_document(entry, trials[entry.id], home) for entry in found]))
+            _stdout().print(run_table(documents))
 
 
 @app.command()
@@ -205,6 +216,7 @@ def show(
 
 
 app.command()(branch)
+app.command()(approve)
 app.command()(judge)
 app.command()(export)
 app.command()(pretrain)
@@ -243,6 +255,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         pattern_lines,
         result_table,
         retrieved_lines,
+        status_words,
         trial_table,
         verdict,
     )
@@ -250,7 +263,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     console, imported = _stdout(), ", imported" if document["imported"] else ""
     message = f" ({document['message']})" if document["message"] else ""
     console.print(
-        f"run {document['run']}{imported}: {document['status']}{message}",
+        f"run {document['run']}{imported}: {status_words(document)}{message}",
         highlight=False,
         soft_wrap=True,
     )

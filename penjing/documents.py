@@ -24,14 +24,15 @@ def status_of(run: Run, home: Path) -> str:
     return "interrupted" if killed else run.status
 
 
-def run_document(run: Run, trials: list[TrialView], home: Path) -> dict[str, Any]:
-    """One run in a list of runs."""
+def run_document(run: Run, trials: list[TrialView], home: Path, waiting: Sequence[int] = ()) -> dict[str, Any]:
+    """One run in a list of runs; `waiting` are its trials that wait for a decision of the user."""
     leaders = best(trials, 1)
     return {
         "run": run.id,
         "name": run.name,
         "status": status_of(run, home),
         "message": run.message,
+        "waiting": list(waiting),
         "imported": run.imported_at is not None,
         "source": run.source,
         "corpus": run.corpus,
@@ -48,7 +49,7 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
     trials, run, calls, proposals = session.trials(), session.record, session.calls(), session.proposals()
     retrieved = {proposal.id: proposal.retrieved for proposal in proposals}
     return {
-        **run_document(run, trials, session.config.home),
+        **run_document(run, trials, session.config.home, session.waiting_numbers()),
         "config": run.config,
         "result": run.result,
         "trials": [{**trial_document(trial), "retrieved": retrieved[trial.proposal_id]} for trial in trials],

@@ -70,6 +70,8 @@ def compared(
         return None
     if config.record is not None or config.replay is not None:
         raise InputError("--record and --replay are for one search, --judges compares several: leave one of them out.")
+    if config.approve:
+        raise InputError("--approve is for one search, --judges compares several: leave one of them out.")
     if picture is not None:
         require_picture(picture)
     from graph.tournament import Tournament

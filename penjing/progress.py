@@ -1,6 +1,8 @@
 """A running search on a terminal: a bar with stage, trial, best loss and time left; plain lines where there is none."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -12,15 +14,8 @@ from graph.events import (
     AnyEvent,
     BudgetEvent,
     EvaluationEvent,
-    FinishedEvent,
-    GuidanceEvent,
-    HandoverEvent,
-    PatternEvent,
     ProgressEvent,
-    PromptEvent,
-    ProposalEvent,
     StageEvent,
-    SurveyEvent,
 )
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
@@ -78,6 +73,15 @@ class SearchProgress:
     ) -> None:
         self._bar.stop()
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Without the bar, for a question."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
     def show(self, event: AnyEvent) -> None:
         """Take one event in."""
         match event:
@@ -95,12 +99,8 @@ class SearchProgress:
                 used = most_used(event.caps, event.spent)
                 self._budget = "" if used is None else f"{_CAPS[used[0]]} {used[1]:.0%}"
                 self._say(f"spent: {event}", quiet=True)
-            case SurveyEvent():
-                self._say(str(event))
-            case ProposalEvent() | HandoverEvent() | PatternEvent() | PromptEvent() | GuidanceEvent() | FinishedEvent():
-                self._say(str(event))
             case _:
-                pass
+                self._say(str(event))
         self._update()
 
     def _advance(self, event: ProgressEvent) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import signal
+import sys
 from typing import TYPE_CHECKING
 
+from penjing.approve_command import ask_here
 from penjing.errors import SearchInterruptedError
 from penjing.terminal import terminal
 
@@ -21,11 +23,15 @@ def drive_search(session: "SearchSession", as_json: bool) -> None:
     console = terminal(stderr=True)
     console.print(f"run {session.run_id}", highlight=False)
     already = len([trial for trial in session.trials() if trial.measurement is not None])
+    asks = sys.stdin.isatty() and console.is_terminal
     events = session.stream()
     try:
         with SearchProgress(console, session.config.trials, already) as progress:
             for event in events:
                 progress.show(event)
+                if asks and event.kind == "approval" and not event.decision:
+                    with progress.aside():
+                        ask_here(session, event.trial, console)
     except KeyboardInterrupt:
         events.close()
         raise SearchInterruptedError(f"penjing resume {session.run_id}") from None

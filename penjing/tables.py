@@ -52,10 +52,11 @@ def trial_table(trials: list[TrialView]) -> Table:
     for trial in trials:
         found = trial.measurement
         loss = _number(trial.loss, 4) if found is None or found.failure is None else found.failure.kind
+        by_user = " by you" if trial.is_rejected else ""
         table.add_row(
             str(trial.number),
             _STAGES.get(trial.stage, trial.stage),
-            trial.outcome + (", cached" if trial.cached else ""),
+            trial.outcome + by_user + (", cached" if trial.cached else ""),
             "-" if trial.parent_number is None else str(trial.parent_number),
             f"{trial.architecture.parameters / 1e6:.1f}M",
             "-" if trial.forecast is None else f"{trial.forecast:.2g}",
@@ -90,9 +91,17 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
     table.add_column("best loss", justify="right")
     for run in runs:
         status = f"{run['status']}, imported" if run["imported"] else run["status"]
-        words = [run["run"], run["name"], status, run["source"], run["corpus"]]
+        words = [run["run"], run["name"], status_words({**run, "status": status}), run["source"], run["corpus"]]
         table.add_row(*words, str(run["trials"]), _number(run["best_loss"], 4))
     return table
+
+
+def status_words(run: dict[str, Any]) -> str:
+    """How a run stands, and which trials wait for their user."""
+    numbers = run["waiting"]
+    if not numbers:
+        return str(run["status"])
+    return f"{run['status']}, waits for you: trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def ledger_lines(ledger: dict[str, Any]) -> list[str]:
@@ -110,6 +119,9 @@ def ledger_lines(ledger: dict[str, Any]) -> list[str]:
         f"agents' answers: {ledger['raw']} raw, {counted('parsed', 'illegal', 'duplicate')}",
         f"agents' turns: {ledger['turns']}; {counted('valid', 'repaired', 'projected', 'rejected')}",
     ]
+    if ledger["edited"] or ledger["rejected_by_user"]:
+        by_user = f"rejected {ledger['rejected_by_user']}, edited {ledger['edited']}"
+        lines.append(f"designs that you stopped before they were paid for: {by_user}")
     if ledger["faults"]:
         faults = ", ".join(f"{count} {kind}" for kind, count in ledger["faults"].items())
         lines.append(f"faults in {ledger['calls']} calls of the chat model: {faults}")

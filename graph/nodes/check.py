@@ -3,18 +3,19 @@
 Of the legal designs of one turn the one of which most is expected is paid for.
 """
 
+from collections import Counter
 from itertools import groupby
 
 from langgraph.runtime import Runtime
 
 from agents.dialects.pruned_lm import draft_of
 from agents.surrogate import Expectation, Surrogate
-from graph.context import SearchContext
+from graph.context import RunContext, SearchContext
 from graph.events import ProposalEvent
 from graph.examination import Examiner
-from graph.screening import IN_USE, choose, expectation_in_words, surrogate_of
+from graph.screening import IN_USE, TOOL, choose, expectation_in_words, surrogate_of
 from graph.state import SearchState
-from memory.ledger import DUPLICATE, SCREENED
+from memory.ledger import DUPLICATE, SCREENED, is_rejected_by_user
 from memory.tables import Proposal
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft
@@ -26,16 +27,27 @@ async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchSt
     # Without budget for a repair every chance is the last.
     repairs = -1 if state["stop"] else context.config.repairs
     surrogate = surrogate_of(context)
+    # What the user rejects was legal: it takes no chance of its author's.
+    asked_again = Counter(
+        (one.turn, one.candidate)
+        for one in context.records.proposals(context.run_id)
+        if one.stage != TOOL and is_rejected_by_user(one)
+    )
     sent_back: list[int] = []
     waiting: list[int] = []
     # All designs of a turn come after one another.
     for turn, proposals in groupby(map(context.records.proposal, state["open"]), key=lambda one: one.turn):
         illegal = []
         for proposal in proposals:
-            if not _decide(context, surrogate, proposal, last_chance=proposal.attempt >= repairs):
+            attempt = proposal.attempt - asked_again[proposal.turn, proposal.candidate]
+            if not _decide(context, surrogate, proposal, attempt, last_chance=attempt >= repairs):
                 illegal.append(proposal)
                 _tell(context, context.records.proposal(proposal.id), None)
-        again = [proposal.id for proposal in illegal if proposal.attempt < repairs]
+        again = [
+            proposal.id
+            for proposal in illegal
+            if proposal.attempt - asked_again[proposal.turn, proposal.candidate] < repairs
+        ]
         sent_back += again
         if not again:
             legal, number = choose(context, turn)
@@ -49,13 +61,20 @@ async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchSt
 
 
 def _decide(
-    context: SearchContext, surrogate: Surrogate[Architecture, DesignDraft], proposal: Proposal, last_chance: bool
+    context: SearchContext,
+    surrogate: Surrogate[Architecture, DesignDraft],
+    proposal: Proposal,
+    attempt: int,
+    last_chance: bool,
 ) -> bool:
     """Whether the proposal has a legal design that is new. What was found and what is expected is recorded with it."""
     records = context.records
     if proposal.outcome in (*IN_USE, SCREENED):
         # A killed process had come this far.
         return True
+    if is_rejected_by_user(proposal):
+        # Its author could not be asked again.
+        return False
     if proposal.parsed is None:
         if last_chance:
             records.update_proposal(proposal.id, outcome="rejected")
@@ -63,7 +82,7 @@ def _decide(
     finding = examiner_of(context).examine(
         draft_of(proposal.parsed),
         _base(context, proposal),
-        proposal.attempt,
+        attempt,
         last_chance,
         context.turn_seed(proposal.turn, proposal.candidate),
     )
@@ -85,7 +104,7 @@ def _decide(
     return True
 
 
-def examiner_of(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
+def examiner_of(context: RunContext) -> Examiner[Architecture, DesignDraft]:
     """The rule of this run, which knows what was tried so far."""
     seen = {trial.architecture.hash: trial for trial in context.records.trials(context.run_id)}
 
@@ -93,6 +112,7 @@ def examiner_of(context: SearchContext) -> Examiner[Architecture, DesignDraft]:
         if (known := seen.get(identity)) is None:
             return None
         loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
+        loss = ", which the user rejected" if known.is_rejected else loss
         return f"{DUPLICATE} {known.number}{loss}: change some layers."
 
     note = "FFN channels moved between layers, since the design was tried before"

@@ -100,7 +100,7 @@ async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest
 async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
     """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
     records, run_id = context.records, context.run_id
-    waiting = sum(view.measurement is None for view in records.trials(run_id))
+    waiting = sum(view.measurement is None and not view.is_rejected for view in records.trials(run_id))
     async with context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most:
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)
