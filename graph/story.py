@@ -1,5 +1,6 @@
 """The story of one design: where it comes from, what was said for it, what was expected, measured and learnt."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -7,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from graph.trace import TracedCall
 from memory.outcomes import describe_outcome
 from memory.records import Records
-from memory.tables import Proposal
+from memory.tables import Call, Proposal
 from memory.views import TrialView
 
 
@@ -62,18 +63,62 @@ class Story(BaseModel):
 
 def story_of(records: Records, run_id: str, number: int) -> Story:
     """The story of a trial. Raises InputError where the run has none of this number."""
-    trial = records.trial(run_id, number)
-    trials = {one.number: one for one in records.trials(run_id)}
-    proposals = records.proposals(run_id)
-    own = next(one for one in proposals if one.id == trial.proposal_id)
-    place = (own.turn, own.candidate, own.proposer)
-    attempts = [one for one in proposals if (one.turn, one.candidate, one.proposer) == place]
-    beside = [one for one in proposals if one.turn == own.turn and one.candidate != own.candidate]
-    calls = [call for call in records.calls(run_id) if (call.turn, call.candidate) == (own.turn, own.candidate)]
+    return _Told(records, run_id).story(records.trial(run_id, number))
+
+
+def stories_of(records: Records, run_id: str) -> list[Story]:
+    """The stories of all trials of a run, by number."""
+    told = _Told(records, run_id)
+    return [told.story(trial) for trial in told.trials.values()]
+
+
+class _Told:
+    """What a run recorded, read once: its trials by number, its proposals and calls by turn."""
+
+    def __init__(self, records: Records, run_id: str) -> None:
+        self.trials = {one.number: one for one in records.trials(run_id)}
+        self._proposals: dict[int, list[Proposal]] = {}
+        self._calls: dict[tuple[int, int], list[Call]] = {}
+        self._children: dict[int, list[int]] = {}
+        self._turns: dict[int, int] = {}
+        for proposal in records.proposals(run_id):
+            self._proposals.setdefault(proposal.turn, []).append(proposal)
+            self._turns[proposal.id] = proposal.turn
+        for call in records.calls(run_id):
+            self._calls.setdefault((call.turn, call.candidate), []).append(call)
+        for trial in self.trials.values():
+            if trial.parent_number is not None:
+                self._children.setdefault(trial.parent_number, []).append(trial.number)
+
+    def story(self, trial: TrialView) -> Story:
+        """The story of a trial of the run."""
+        proposals = self._proposals[self._turns[trial.proposal_id]]
+        own = next(one for one in proposals if one.id == trial.proposal_id)
+        place = (own.candidate, own.proposer)
+        return _story(
+            trial,
+            own,
+            self.trials,
+            attempts=[one for one in proposals if (one.candidate, one.proposer) == place],
+            beside=[one for one in proposals if one.candidate != own.candidate],
+            calls=self._calls.get((own.turn, own.candidate), []),
+            children=self._children.get(trial.number, []),
+        )
+
+
+def _story(
+    trial: TrialView,
+    own: Proposal,
+    trials: Mapping[int, TrialView],
+    attempts: Sequence[Proposal],
+    beside: Sequence[Proposal],
+    calls: Sequence[Call],
+    children: list[int],
+) -> Story:
     parent = None if trial.parent_number is None else trials.get(trial.parent_number)
     return Story(
-        run=run_id,
-        trial=number,
+        run=trial.run_id,
+        trial=trial.number,
         turn=own.turn,
         stage=trial.stage,
         proposer=trial.proposer,
@@ -90,7 +135,7 @@ def story_of(records: Records, run_id: str, number: int) -> Story:
         measurement=None if trial.measurement is None else trial.measurement.model_dump(mode="json"),
         outcome=describe_outcome(trial, parent) + (", from the records" if trial.cached else ""),
         patterns=list(trial.rationale) if trial.stage == "knowledge_distillation" else [],
-        children=[one.number for one in trials.values() if one.parent_number == number],
+        children=children,
     )
 
 

@@ -21,7 +21,10 @@ class EventRecords(Database):
             session.flush()
             return row
 
-    def events(self, run_id: str) -> list[RunEvent]:
-        """All events of a run in the order in which they happened."""
+    def events(self, run_id: str, kind: str | None = None) -> list[RunEvent]:
+        """The events of a run in the order in which they happened: all, or those of one kind."""
+        query = select(RunEvent).where(RunEvent.run_id == run_id)
+        if kind is not None:
+            query = query.where(RunEvent.kind == kind)
         with self.reading() as session:
-            return list(session.exec(select(RunEvent).where(RunEvent.run_id == run_id).order_by(col(RunEvent.id))))
+            return list(session.exec(query.order_by(col(RunEvent.id))))

@@ -1,5 +1,5 @@
 """The command line: `penjing search`, `resume`, `runs`, `show`, `judge`, `export`, `settings`, `pretrain`, `prune`,
-`evaluate`, `compare`, `trace`, `memory`."""
+`evaluate`, `compare`, `trace`, `report`, `memory`."""
 
 import json
 from datetime import datetime
@@ -19,6 +19,7 @@ from penjing.memory_command import memory_app
 from penjing.pretrain_command import pretrain
 from penjing.prompts_command import prompts
 from penjing.prune_command import prune
+from penjing.report_command import report
 from penjing.running_search import drive_search
 from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
@@ -225,6 +226,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.add_typer(memory_app, name="memory")
 app.command()(trace)
+app.command()(report)
 app.add_typer(prompts, name="prompts")
 
 

@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tools.pruning.drop_event import DropEvent
+
 FailureKind = Literal["out_of_memory", "not_finite", "time_limit", "crashed"]
 
 
@@ -22,8 +24,9 @@ class Measurement(BaseModel):
 
     `loss` is the mean validation cross-entropy in nats per token and `perplexity` its exponential; `latency_ms` is the
     median time to decode one token at batch size 1 with the key/value cache; `accuracy` is the mean of the zero-shot
-    `accuracies` (shares, by task) with its standard error, None where the search is not after it; `tokens` counts
-    training tokens, warm-up included; `seconds` is wall-clock time of the whole evaluation.
+    `accuracies` (shares, by task) with its standard error, None where the search is not after it; `drops` are the cuts
+    on the way to the design; `tokens` counts training tokens, warm-up included; `seconds` is wall-clock time of the
+    whole evaluation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +41,7 @@ class Measurement(BaseModel):
     accuracy_stderr: float | None = None
     accuracies: dict[str, float] = {}
     training_losses: tuple[float, ...] = ()
+    drops: tuple[DropEvent, ...] = ()
     tokens: int = 0
     seconds: float = 0.0
     peak_memory_mb: float = 0.0

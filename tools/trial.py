@@ -96,6 +96,7 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
         loss_before_training=before,
         latency_ms=latency.median_ms,
         training_losses=tuple(trainer.losses),
+        drops=tuple(growth.events),
         tokens=trainer.tokens,
         seconds=time.monotonic() - started,
         peak_memory_mb=peak_memory_mb(),
