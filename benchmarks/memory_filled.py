@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.past_searches import HOMES, SOURCES, TRIALS, PastRun, past_run, prompts, sentence, varied
 from graph.folder import Home
 from memory.embeddings import embed_architecture, embed_texts
-from memory.indexing import index_prompts, index_runs
+from memory.indexing import index_prompts, record_trials
 from memory.records import Records
 from memory.vectors import VectorStore
 from tools.architecture import Architecture
@@ -96,10 +96,9 @@ class Filled:
         """Designs that it has."""
         return len(self.known.facts)
 
-    def grow(self, designs: int, advance: Callable[[], None]) -> dict[str, float]:
-        """Bring it to so many designs, 20 runs of 50 in each batch; seconds that records and vectors took."""
-        spent = {"records": 0.0, "vectors": 0.0}
-        first = self.size
+    def grow(self, designs: int, advance: Callable[[], None]) -> float:
+        """Bring it to so many designs, 20 runs of 50 in each batch; the seconds that writing them down took."""
+        spent, first = 0.0, self.size
         for start in range(first // TRIALS, designs // TRIALS, RUNS):
             batch = [past_run(number) for number in range(start, min(start + RUNS, designs // TRIALS))]
             for past in batch:
@@ -107,11 +106,8 @@ class Filled:
             started = time.perf_counter()
             for past in batch:
                 self.records.create_run(past.run)
-                self.records.add_finished_trials(past.run.id, past.trials)
-            written = time.perf_counter()
-            index_runs(self.records, self.store, [past.run.id for past in batch])
-            spent["records"] += written - started
-            spent["vectors"] += time.perf_counter() - written
+            record_trials(self.records, self.store, {past.run.id: past.trials for past in batch})
+            spent += time.perf_counter() - started
             advance()
         templates = prompts((designs - first) // PROMPTS_SHARE, first // PROMPTS_SHARE)
         index_prompts(self.store, [self.records.add_prompt(*template) for template in templates])

@@ -155,8 +155,10 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def draw(rows: list[dict[str, Any]], dense: dict[str, Any], path: Path) -> None:
-    """One panel for each size and budget, methods from best to worst."""
-    panels = sorted({(row["share"], row["budget"]) for row in rows if row["method"] != UNCUT}, reverse=True)
+    """One panel for each size and budget at which both sides have rows, methods from best to worst."""
+    panels = sorted({(entry["share"], entry["budget"]) for entry in verdict(rows)}, reverse=True)
+    if not panels:
+        return
     figure, axes = new_figure(4.6 * len(panels), 4.4, len(panels))
     for panel, (share, budget) in zip(axes, panels, strict=True):
         here = [row for row in rows if (row["share"], row["budget"]) == (share, budget)]
