@@ -46,6 +46,9 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
         source=run.source,
         corpus=run.corpus,
         source_architecture=run.source_architecture,
+        branch_of=run.id,
+        branch_at=at,
+        first_turn=state["turn"],
     )
     old, new = Home(config.home).run(run.id), Home(config.home).run(branch.id)
     new.path.mkdir(parents=True)
@@ -55,7 +58,7 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
     if old.prompts.is_dir():
         shutil.copytree(old.prompts, new.prompts)
     _in_a_thread(_begin, Home(config.home), branch.id, state)
-    records.begin_branch(branch, run.id, state["turn"])
+    records.begin_branch(branch)
     return branch.id
 
 

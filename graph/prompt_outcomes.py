@@ -1,22 +1,20 @@
 """What came of each version of each template: how often its answers were legal, how often its designs were better."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from memory.ledger import SCREENED
-from memory.outcomes import change_of_score
+from memory.ledger import is_legal_at_once
 from memory.records import Records
-
-LEGAL = ("valid", SCREENED)
-"""Outcomes of first answers that needed neither repair nor projection."""
+from memory.tables import Call, Proposal
 
 
 class PromptOutcome(BaseModel):
     """One version of a template over some runs, with the counts behind each rate.
 
-    `designs` were measured at the fidelity of their parents, and `better` of them are better; `legal` of `answers` were
-    legal at once. A turn counts for every template that was asked in it, for each version once.
+    `designs` were grown as their parents were, and `better` of them are better, which one that failed is not;
+    `legal` of `answers` were legal at once. A turn counts for every template that was asked in it, for each version
+    once; what a branch has from the run that it goes on from counts there alone.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -45,49 +43,44 @@ class PromptOutcome(BaseModel):
 
 def prompt_outcomes(records: Records, run_ids: Iterable[str]) -> list[PromptOutcome]:
     """One row for each version that was used, by name, the most used first."""
-    found: dict[str, PromptOutcome] = {}
-    for run_id in run_ids:
-        for row in _of_run(records, run_id):
-            found[row.hash] = _added(found[row.hash], row) if row.hash in found else row
-    return sorted(found.values(), key=lambda row: (row.name, -row.calls, row.hash))
-
-
-def _of_run(records: Records, run_id: str) -> Iterable[PromptOutcome]:
     names = {prompt.hash: prompt.name for prompt in records.prompts()}
-    trials = {trial.number: trial for trial in records.trials(run_id)}
-    by_proposal = {trial.proposal_id: trial for trial in trials.values()}
-    proposals, calls = records.proposals(run_id), records.calls(run_id)
-    for hash in sorted({call.prompt_hash for call in calls if call.prompt_hash is not None}):
-        own = [call for call in calls if call.prompt_hash == hash]
-        places = {(call.turn, call.candidate) for call in own}
-        answered = [one for one in proposals if (one.turn, one.candidate) in places and one.stage != "tool"]
-        first = [one for one in answered if one.attempt == 0]
-        changes = []
-        for proposal in answered:
-            trial = by_proposal.get(proposal.id)
-            parent = None if trial is None or trial.parent_number is None else trials.get(trial.parent_number)
-            change = None if trial is None else change_of_score(trial, parent)
-            if change is not None:
-                changes.append(change)
-        costs = [call.cost_usd for call in own]
-        known = [cost for cost in costs if cost is not None]
-        yield PromptOutcome(
+    runs: dict[str, int] = {}
+    calls: dict[str, list[Call]] = {}
+    first: dict[str, list[Proposal]] = {}
+    chosen = list(run_ids)
+    for run_id in chosen:
+        own: dict[str, list[Call]] = {}
+        begin = records.run(run_id).first_turn
+        for call in records.calls(run_id):
+            if call.prompt_hash is not None and call.turn >= begin:
+                own.setdefault(call.prompt_hash, []).append(call)
+        answers = [one for one in records.proposals(run_id) if one.attempt == 0 and one.stage != "tool"]
+        for hash, asked in own.items():
+            places = {(call.turn, call.candidate) for call in asked}
+            runs[hash] = runs.get(hash, 0) + 1
+            calls.setdefault(hash, []).extend(asked)
+            first.setdefault(hash, []).extend(one for one in answers if (one.turn, one.candidate) in places)
+    designs = records.wording_designs(list(calls), chosen)
+    found = [
+        PromptOutcome(
             name=names.get(hash, "?"),
             hash=hash,
-            runs=1,
-            calls=len(own),
-            answers=len(first),
-            legal=sum(one.outcome in LEGAL for one in first),
-            designs=len(changes),
-            better=sum(change < 0 for change in changes),
-            tokens=sum(call.input_tokens + call.output_tokens for call in own),
-            cost_usd=sum(known) if len(known) == len(costs) else None,
+            runs=runs[hash],
+            calls=len(asked),
+            answers=len(first[hash]),
+            legal=sum(map(is_legal_at_once, first[hash])),
+            designs=designs[hash][0],
+            better=designs[hash][1],
+            tokens=sum(call.input_tokens + call.output_tokens for call in asked),
+            cost_usd=cost_of(asked),
         )
+        for hash, asked in calls.items()
+    ]
+    return sorted(found, key=lambda row: (row.name, -row.calls, row.hash))
 
 
-def _added(one: PromptOutcome, other: PromptOutcome) -> PromptOutcome:
-    names = ("runs", "calls", "answers", "legal", "designs", "better", "tokens")
-    sums = {name: getattr(one, name) + getattr(other, name) for name in names}
-    known = one.cost_usd is not None and other.cost_usd is not None
-    cost = (one.cost_usd or 0.0) + (other.cost_usd or 0.0) if known else None
-    return one.model_copy(update={**sums, "cost_usd": cost})
+def cost_of(calls: Sequence[Call]) -> float | None:
+    """What these calls cost together; None where the price of one is not known."""
+    costs = [call.cost_usd for call in calls]
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None

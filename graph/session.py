@@ -7,6 +7,7 @@ import secrets
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +16,7 @@ from graph.budget import Spent
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
-from graph.spending import spent_of
+from graph.spending import own_calls, spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
 from memory.retrieval import best, nearest_to_limit
@@ -192,9 +193,22 @@ class SearchSession:
         return story_of(self._records, self.run_id, trial)
 
     def spent(self) -> Spent:
-        """What the run has spent of its budget so far."""
-        calls, evaluations = self.calls(), self._records.evaluations(self.run_id)
-        return spent_of(calls, evaluations, self.record.wall_clock_seconds)
+        """What the run has spent of its budget so far; a branch without what it was copied from."""
+        run, evaluations = self.record, self._records.evaluations(self.run_id)
+        return spent_of(own_calls(run, self.calls()), evaluations, run.wall_clock_seconds)
+
+    def shared(self) -> Spent:
+        """What a branch did not spend itself: the calls and evaluations that it was copied from."""
+        first = self.record.first_turn
+        calls = [call for call in self.calls() if call.turn < first] if first else []
+        measured = [trial.measurement for trial in self.shared_trials() if trial.measurement is not None]
+        return replace(spent_of(calls, (), 0.0), evaluation_seconds=sum(one.seconds for one in measured))
+
+    def shared_trials(self) -> list[TrialView]:
+        """The trials that a branch was copied from; none of any other run."""
+        first = self.record.first_turn
+        turns = {one.id: one.turn for one in self.proposals()} if first else {}
+        return [trial for trial in self.trials() if turns[trial.proposal_id] < first] if first else []
 
     def waiting(self) -> "list[Waiting]":
         """The designs that wait for your decision before they are paid for, where `approve` is set."""

@@ -17,7 +17,7 @@ from graph.budget import (
     wall_clock_refusal,
 )
 from memory.records import Records
-from memory.tables import Call, Evaluation
+from memory.tables import Call, Evaluation, Run
 
 
 def spent_of(
@@ -36,6 +36,11 @@ def spent_of(
         wall_clock_seconds=wall_clock_seconds,
         unpriced_calls=len(costs) - len(known),
     )
+
+
+def own_calls(run: Run, calls: Iterable[Call]) -> list[Call]:
+    """Those that the run paid for: not those that a branch has from the run that it goes on from."""
+    return [call for call in calls if call.turn >= run.first_turn]
 
 
 def paid_seconds(evaluations: Iterable[Evaluation]) -> list[float]:
@@ -65,7 +70,8 @@ class Spending:
     ) -> None:
         self.caps = caps
         self._run_id, self._records, self._prices, self._clock = run_id, records, prices, clock
-        self._before, self._started = records.run(run_id).wall_clock_seconds, clock()
+        self._run = records.run(run_id)
+        self._before, self._started = self._run.wall_clock_seconds, clock()
         self._paused_at: float | None = None
         self._promised: dict[int, float] = {}
         self._free = asyncio.Condition()
@@ -90,10 +96,14 @@ class Spending:
         """Write the wall clock down, so that a killed process takes at most what came after with it."""
         self._records.update_run(self._run_id, wall_clock_seconds=self.wall_clock_seconds)
 
+    def calls(self) -> list[Call]:
+        """The calls that were paid for until now."""
+        return own_calls(self._run, self._records.calls(self._run_id))
+
     def spent(self) -> Spent:
         """What was spent until now."""
-        calls, evaluations = self._records.calls(self._run_id), self._records.evaluations(self._run_id)
-        return spent_of(calls, evaluations, self.wall_clock_seconds, self._prices)
+        evaluations = self._records.evaluations(self._run_id)
+        return spent_of(self.calls(), evaluations, self.wall_clock_seconds, self._prices)
 
     def usd(self, agent: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
         """What a call by `agent` of so many tokens costs at most, None where the price is not known."""

@@ -9,11 +9,18 @@ from memory.tables import Call, Proposal, Run, Trial
 class BranchRecords(Database):
     """Copies are rows of their own: nothing that is done with them changes what they were copied from."""
 
-    def begin_branch(self, branch: Run, of: str, turns: int) -> None:
-        """Write the run `branch` down with the proposals, calls and trials of the first `turns` turns of another run.
+    def begin_branch(self, branch: Run) -> None:
+        """Write the run `branch` down with the proposals, calls and trials of the turns before its first one.
 
-        Trials keep their numbers and their evaluations, which are not paid for again.
+        They are those of the run that it is a branch of. Trials keep their numbers and their evaluations, which are not
+        paid for again.
+
+        Raises:
+            ValueError: `branch` is none of any run.
         """
+        of, turns = branch.branch_of, branch.first_turn
+        if of is None:
+            raise ValueError(f"run {branch.id} is no branch")
         with self.writing() as session:
             session.add(branch)
             session.flush()

@@ -167,6 +167,7 @@ class _Writer:
             values["run_id"] = renamed(values["run_id"], self._names)
         if kind == "run":
             values |= _run_values(values, renamed(record.id, self._names), self._now)
+            values["branch_of"] = self._names.get(record.branch_of, record.branch_of)
         elif kind == "evaluation":
             values["key"] = _key(record.key, self._names)
             # Who paid is known here, or nobody.

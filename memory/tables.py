@@ -46,8 +46,9 @@ class Table(SQLModel):
 class Run(Table, table=True):
     """One search. `fingerprint` hashes the settings that decide results; `source_architecture` is the uncut model.
 
-    `wall_clock_seconds` is what all its sessions took together. `imported_at` marks a run of another home: it can be
-    looked at, and is never gone on with.
+    `wall_clock_seconds` is what all its sessions took together. A branch goes on from trial `branch_at` of the run
+    `branch_of`: what is of turns before its `first_turn` was copied from there. `imported_at` marks a run of another
+    home: it can be looked at, and is never gone on with.
     """
 
     id: str = Field(primary_key=True)
@@ -60,6 +61,9 @@ class Run(Table, table=True):
     source_architecture: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     message: str = Field(default="", sa_type=Text)
     wall_clock_seconds: float = 0.0
+    branch_of: str | None = None
+    branch_at: int | None = None
+    first_turn: int = 0
     result: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
     created_at: datetime = Field(default_factory=now, index=True)
     finished_at: datetime | None = None

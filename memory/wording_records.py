@@ -1,7 +1,7 @@
 """Records of what became of the designs that each wording of a prompt led to."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, and_, case
 from sqlalchemy.orm import aliased
@@ -9,6 +9,7 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import Select
 
 from memory.database import Database
+from memory.ledger import EDITED
 from memory.tables import Call, Evaluation, Prompt, Proposal, Run, Trial
 from memory.wordings import WordingCount
 
@@ -28,14 +29,22 @@ class WordingRecords(Database):
         """
         with self.reading() as session:
             prompts = session.exec(select(Prompt).where(col(Prompt.name).in_(sorted(names)))).all()
-            named = [prompt.name for prompt in prompts]
-            texts = {prompt.hash: prompt for prompt in prompts if named.count(prompt.name) > 1}
-            rows = session.exec(_designs(list(texts), run_ids)).all() if texts else []
+        named = [prompt.name for prompt in prompts]
+        texts = {prompt.hash: prompt for prompt in prompts if named.count(prompt.name) > 1}
+        counts = self.wording_designs(list(texts), run_ids)
+        return [WordingCount(hash, prompt.name, prompt.text, *counts[hash]) for hash, prompt in texts.items()]
+
+    def wording_designs(
+        self, hashes: Collection[str], run_ids: Collection[str] | None = None
+    ) -> dict[str, tuple[int, int]]:
+        """The same two counts for each of these wordings: its designs, and those better than their parents."""
+        rows: Sequence[tuple[str | None, int, bool | None]] = []
+        if hashes:
+            with self.reading() as session:
+                rows = session.exec(_designs(sorted(hashes), run_ids)).all()
         designs = Counter(hash for hash, _, _ in rows)
         better = Counter(hash for hash, _, is_better in rows if is_better)
-        return [
-            WordingCount(hash, prompt.name, prompt.text, designs[hash], better[hash]) for hash, prompt in texts.items()
-        ]
+        return {hash: (designs[hash], better[hash]) for hash in hashes}
 
 
 def _designs(hashes: list[str], run_ids: Collection[str] | None) -> "Select[str | None, int, bool | None]":
@@ -63,7 +72,11 @@ def _designs(hashes: list[str], run_ids: Collection[str] | None) -> "Select[str 
             col(Call.prompt_hash).in_(hashes),
             # What a tool made in the turn is no answer to its prompts.
             col(Trial.stage).in_(_STAGES),
+            # Nor is what the user made of one.
+            col(Proposal.outcome) != EDITED,
             col(score.fidelity) == col(Evaluation.fidelity),
+            # A branch's copies count in the run that they were copied from.
+            col(Proposal.turn) >= col(Run.first_turn),
         )
         .distinct()
         .order_by(col(Trial.id).desc())

@@ -29,7 +29,7 @@ def branch(
     """Go on from a trial of a run under other prompts or settings. The run itself stays as it is.
 
     What was asked and measured up to there is shared, not paid for again. See what came of it with
-    penjing prompts compare RUN BRANCH.
+    penjing compare RUN BRANCH.
 
     [bold]Examples[/bold]: penjing branch latest --at 3 --prompt-dir mine; penjing branch RUN --at 10 --set trials=40
     """

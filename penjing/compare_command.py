@@ -1,4 +1,4 @@
-"""The command `penjing compare`: saved evaluations of several models as one table."""
+"""The command `penjing compare`: saved evaluations of several models as one table, or what several runs found."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 def compare(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL...", help="Evaluated models, as penjing evaluate took them, or evaluation.json."),
+        typer.Argument(
+            metavar="MODEL... or RUN...",
+            help="Evaluated models, as penjing evaluate took them, or evaluation.json; or recorded runs.",
+        ),
     ],
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Evaluate first what is missing, as the options below say.")
@@ -59,10 +62,21 @@ def compare(
 ) -> None:
     """Show the evaluations of several models side by side. Nothing is computed without --evaluate.
 
+    Of runs it shows what each found by itself, what it cost, and which is ahead after equal trials and equal tokens; of
+    a branch and its run, what came after the fork.
+
     [bold]Examples[/bold]: penjing compare smollm2-135m my-model --paper; penjing compare a b --evaluate --tasks piqa
-    --task-data benchmarks --limit 200 --markdown
+    --task-data benchmarks --limit 200 --markdown; penjing compare RUN BRANCH
     """
     with reported_errors(as_json, debug):
+        from penjing.run_comparison_table import are_runs, print_run_comparison
+        from tools.errors import InputError
+
+        if are_runs(models):
+            if evaluate or paper or markdown or picture is not None:
+                raise InputError("Runs are compared without options but --json; the others are for models.")
+            print_run_comparison(models, as_json)
+            return
         from penjing.comparison import compare_evaluations
         from penjing.evaluate_command import request_of, run
         from penjing.options import require_picture

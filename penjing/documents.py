@@ -32,6 +32,8 @@ def run_document(run: Run, trials: list[TrialView], home: Path, waiting: Sequenc
         "name": run.name,
         "status": status_of(run, home),
         "message": run.message,
+        "branch_of": run.branch_of,
+        "branch_at": run.branch_at,
         "waiting": list(waiting),
         "imported": run.imported_at is not None,
         "source": run.source,
@@ -73,11 +75,19 @@ def ledger_document(ledger: Ledger) -> dict[str, Any]:
 
 
 def budget_document(session: "SearchSession") -> dict[str, Any]:
-    """What is spent of each part of the budget, and its cap; USD are null where the price of a call is not known."""
-    spent, caps = session.spent(), session.config.budget
+    """What is spent of each part of the budget, and its cap; USD are null where the price of a call is not known.
+
+    `shared` is what a branch was copied from; of its trials these count too, of the rest only what it spent itself.
+    """
+    spent, shared, caps = session.spent(), session.shared(), session.config.budget
     done = sum(trial.measurement is not None for trial in session.trials())
-    rows = {name: {"spent": getattr(spent, name), "cap": getattr(caps, name)} for name in type(caps).model_fields}
-    return {"trials": {"spent": done, "cap": session.config.trials}, **rows, "unpriced_calls": spent.unpriced_calls}
+    copied = sum(trial.measurement is not None for trial in session.shared_trials())
+    rows = {
+        name: {"spent": getattr(spent, name), "cap": getattr(caps, name), "shared": getattr(shared, name)}
+        for name in type(caps).model_fields
+    }
+    trials = {"spent": done, "cap": session.config.trials, "shared": copied}
+    return {"trials": trials, **rows, "unpriced_calls": spent.unpriced_calls}
 
 
 def cache_document(trials: Sequence[TrialView]) -> dict[str, Any]:

@@ -178,7 +178,8 @@ def cache_lines(cached: dict[str, Any]) -> list[str]:
 def budget_table(budget: dict[str, Any]) -> Table:
     """What is spent of each part of the budget."""
     table = _table("Budget")
-    for name in ("", "spent", "cap"):
+    shared = bool(budget["trials"]["shared"])
+    for name in ("", "spent", "cap", *(["shared"] if shared else [])):
         table.add_column(name, justify="right" if name else "left")
     rows = (("trials", 0), ("llm_tokens", 0), ("usd", 4), ("evaluation_seconds", 1), ("wall_clock_seconds", 1))
     for name, digits in rows:
@@ -188,6 +189,7 @@ def budget_table(budget: dict[str, Any]) -> Table:
             name.replace("llm", "LLM").replace("usd", "USD").replace("_", " "),
             calls if spent is None else _number(spent, digits),
             "-" if cap is None else f"{cap:,.10g}",
+            *([_number(budget[name]["shared"], digits)] if shared else []),
         )
     return table
 

@@ -65,7 +65,7 @@ def _who(context: SearchContext) -> str:
 
 
 def _tell(context: SearchContext, trials_done: int) -> None:
-    calls, spent = context.records.calls(context.run_id), context.spending.spent()
+    calls, spent = context.spending.calls(), context.spending.spent()
     context.emit(
         BudgetEvent(
             run=context.run_id,

@@ -120,6 +120,7 @@ def test_every_kind_is_a_line_of_its_own(two_runs: Records) -> None:
     assert {table.name for table in Table.metadata.sorted_tables} == {
         *(table.__table__.name for table in TABLES.values()),  # type: ignore[attr-defined]
         "span",
+        "approval",
     }
 
 
