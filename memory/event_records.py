@@ -28,3 +28,9 @@ class EventRecords(Database):
             query = query.where(RunEvent.kind == kind)
         with self.reading() as session:
             return list(session.exec(query.order_by(col(RunEvent.id))))
+
+    def last_event(self, run_id: str, kind: str) -> RunEvent | None:
+        """The last event of this kind; None where there was none."""
+        query = select(RunEvent).where(RunEvent.run_id == run_id, RunEvent.kind == kind)
+        with self.reading() as session:
+            return session.exec(query.order_by(col(RunEvent.id).desc()).limit(1)).first()

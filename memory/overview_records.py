@@ -1,10 +1,13 @@
 """How much the records hold, and what of it was used again."""
 
+from typing import Any
+
+import sqlalchemy
 from pydantic import BaseModel
-from sqlmodel import col, func, select
+from sqlmodel import SQLModel, col, func, select
 
 from memory.database import Database
-from memory.tables import Call, Evaluation, Prompt, Proposal, Run, Trial
+from memory.tables import Call, Evaluation, Prompt, Proposal, Run, RunEvent, Span, Trial
 
 
 class Overview(BaseModel):
@@ -70,6 +73,31 @@ class OverviewRecords(Database):
                 hits=len(saved),
                 seconds_saved=sum(saved),
             )
+
+    def trial_counts(self) -> dict[str, int]:
+        """How many trials each run has; without those that have none."""
+        with self.reading() as session:
+            return dict(session.exec(select(Trial.run_id, func.count()).group_by(Trial.run_id)).all())
+
+    def marks(self, run_id: str) -> tuple[object, ...]:
+        """What changes whenever something of a run does, and whenever anything is evaluated: cheap to read."""
+
+        def count(table: type[SQLModel], *conditions: Any) -> Any:
+            return select(func.count()).select_from(table).where(*conditions).scalar_subquery()
+
+        query = sqlalchemy.select(
+            count(Trial, col(Trial.run_id) == run_id),
+            count(Trial, col(Trial.run_id) == run_id, col(Trial.evaluation_id).is_not(None)),
+            count(Proposal, col(Proposal.run_id) == run_id),
+            count(Call, col(Call.run_id) == run_id),
+            count(RunEvent, col(RunEvent.run_id) == run_id),
+            count(Span, col(Span.run_id) == run_id),
+            count(Span, col(Span.run_id) == run_id, col(Span.ended_at).is_not(None)),
+            count(Evaluation),
+        )
+        with self.reading() as session:
+            state = session.exec(select(Run.status, Run.message, Run.finished_at).where(Run.id == run_id)).first()
+            return (*(state or ()), *session.execute(query).one())
 
     def prompt_uses(self) -> dict[str, set[str]]:
         """The runs in which each prompt template, by its hash, was used."""

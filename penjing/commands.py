@@ -1,5 +1,5 @@
 """The command line: `penjing search`, `resume`, `runs`, `show`, `judge`, `export`, `settings`, `pretrain`, `prune`,
-`evaluate`, `compare`, `trace`, `report`, `memory`."""
+`evaluate`, `compare`, `trace`, `plot`, `report`, `ui`, `memory`."""
 
 import json
 from datetime import datetime
@@ -16,6 +16,7 @@ from penjing.evaluate_command import evaluate
 from penjing.export_command import export
 from penjing.judge_command import compared, in_words, judge, play
 from penjing.memory_command import memory_app
+from penjing.plot_command import plot
 from penjing.pretrain_command import pretrain
 from penjing.prompts_command import prompts
 from penjing.prune_command import prune
@@ -24,6 +25,7 @@ from penjing.running_search import drive_search
 from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
 from penjing.trace_command import trace
+from penjing.ui_command import ui
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -226,7 +228,9 @@ app.command()(evaluate)
 app.command()(compare)
 app.add_typer(memory_app, name="memory")
 app.command()(trace)
+app.command()(plot)
 app.command()(report)
+app.command()(ui)
 app.add_typer(prompts, name="prompts")
 
 

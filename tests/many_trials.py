@@ -64,6 +64,9 @@ def write_run(
         )
         survey = {"kind": "survey", "run": run_id, "parameters": source.parameters, "loss": 2.8352, "latency_ms": 45.6}
         records.add_event(run_id, "survey", {**survey, "compute": "float32", "budget": 115_000_000})
+        spent = {"input_tokens": 900 * trials, "output_tokens": 120 * trials, "wall_clock_seconds": 12.5 * trials}
+        budget = {"kind": "budget", "run": run_id, "trials_done": trials, "trials": trials, "usd": 0.0004 * trials}
+        records.add_event(run_id, "budget", {**budget, **spent, "evaluation_seconds": 11.0 * trials})
         hash = "0123456789abcdef"
         records.add_prompt(hash, "strategies", "---\nname: strategies\n---\nRefine it.")
         finished: list[FinishedTrial] = []
