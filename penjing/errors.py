@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import typer
 
+from penjing.termination import TERMINATED, termination_came
+
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
@@ -25,9 +27,9 @@ def reported_errors(as_json: bool, debug: bool) -> Iterator[None]:
     except (typer.Exit, BrokenPipeError):
         raise
     except KeyboardInterrupt:
-        _end("Interrupted.", INTERRUPTED, as_json)
+        _end("Interrupted.", TERMINATED if termination_came() else INTERRUPTED, as_json)
     except SearchInterruptedError as error:
-        _end(str(error), INTERRUPTED, as_json)
+        _end(str(error), TERMINATED if termination_came() else INTERRUPTED, as_json)
     except Exception as error:
         if debug:
             raise

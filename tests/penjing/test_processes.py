@@ -101,7 +101,10 @@ def test_resume_after_kill_repeats_no_finished_evaluation(
     assert {number: after[number] for number in before} == before, "a finished evaluation was done again"
 
 
-def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(config_file: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(
+    kind: signal.Signals, code: int, config_file: Path, environment: dict[str, str]
+) -> None:
     process = subprocess.Popen(
         [*PENJING, "search", str(config_file)],
         env=environment,
@@ -114,9 +117,9 @@ def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(config_file: Path
     for line in process.stderr:
         if "trial 0: growing" in line:
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(kind)
     rest = process.stderr.read()
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=20) == code
     assert "penjing resume " in rest and "Traceback" not in rest
     assert not living_descendants(process.pid)
 
