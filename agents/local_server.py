@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from agents.chat_errors import ChatModelError
+from agents.model_traits import LOCAL_CONTEXT
 from tools.lifeline import die_with_parent
 
 _KEY_VARIABLE = "PENJING_LOCAL_SERVER_KEY"
@@ -75,7 +76,7 @@ class LocalServer:
         self,
         model: Path,
         *,
-        context: int = 4096,
+        context: int = LOCAL_CONTEXT,
         threads: int | None = None,
         log_file: Path | None = None,
         start_seconds: float = 120.0,
@@ -234,7 +235,9 @@ def main() -> None:
     """Reads the command line and serves."""
     parser = argparse.ArgumentParser(prog="python -m agents.local_server", description="Serves a GGUF chat model.")
     parser.add_argument("--model", type=Path, required=True, help="GGUF file")
-    parser.add_argument("--context", type=int, default=4096, help="longest prompt and answer together, in tokens")
+    parser.add_argument(
+        "--context", type=int, default=LOCAL_CONTEXT, help="longest prompt and answer together, in tokens"
+    )
     parser.add_argument("--threads", type=int, default=default_threads(), help="threads of the processor")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -33,7 +33,7 @@ from tools.measurement import Measurement
 from tools.spaces import PrunedLMSpace
 
 # Prompts with many figures, read by common tokenizers: 2.6 to 3.4 bytes a token.
-_BYTES_PER_TOKEN = 3
+BYTES_PER_TOKEN = 3
 # What endpoints are told of the tools, with room to spare.
 _TOOLS_BYTES = 6000
 _SENTENCE = (
@@ -68,12 +68,20 @@ async def turn_costs(
     config: SearchConfig, prompts: PromptLibrary, space: PrunedLMSpace, designs: list[Architecture]
 ) -> list[TurnCost]:
     """One turn of the evolver and one of the distiller, when memory is full; `designs` are some that may be shown."""
+    asked = await full_questions(config, prompts, space, designs)
+    return [_cost(config, agent, plain, repair) for agent, (plain, repair) in asked.items()]
+
+
+async def full_questions(
+    config: SearchConfig, prompts: PromptLibrary, space: PrunedLMSpace, designs: list[Architecture]
+) -> dict[str, tuple[list[Question], Question]]:
+    """By agent, the questions of one turn when memory is full, and the one that asks for a repair."""
     gauge, dialect, trials = _Gauge(), PrunedLMDialect(space, config.source), _trials(config, designs)
     agents: tuple[Proposer, ...] = (
         Evolver(gauge, prompts, dialect),
         Distiller(gauge, prompts, dialect, config.top_k, config.sample_size),
     )
-    costs = []
+    found = {}
     for agent in agents:
         gauge.questions.clear()
         situation = _situation(config, space, trials, None)
@@ -81,8 +89,8 @@ async def turn_costs(
         plain = list(gauge.questions)
         rejection = Rejection(plain[-1].messages, "", (_SENTENCE * 2,) * 2, (_SENTENCE,) * 2, (0,))
         await agent.ask(_situation(config, space, trials, rejection))
-        costs.append(_cost(config, agent.name, plain, gauge.questions[-1]))
-    return costs
+        found[agent.name] = (plain, gauge.questions[-1])
+    return found
 
 
 def _cost(config: SearchConfig, agent: str, plain: list[Question], repair: Question) -> TurnCost:
@@ -99,7 +107,7 @@ def _cost(config: SearchConfig, agent: str, plain: list[Question], repair: Quest
     bounds += [bounds[-1] + (count + 1) * more for count in range(repairs)]
     half = longest // 2
     bytes_read += [bytes_read[-1] + _TOOLS_BYTES + step * LONGEST_RESULT // 2 for step in range(calls)]
-    likely = sum(read // _BYTES_PER_TOKEN + index * half for index, read in enumerate(bytes_read))
+    likely = sum(read // BYTES_PER_TOKEN + index * half for index, read in enumerate(bytes_read))
     return TurnCost(agent, likely, (len(plain) + calls) * half, sum(bounds), len(bounds) * longest, len(bounds))
 
 

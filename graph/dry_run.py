@@ -34,11 +34,13 @@ async def dry_run(config: SearchConfig) -> dict[str, Any]:
     if config.asks_agents and config.replay is None:
         open_chat_team(config.chat_settings()).close()
     known = what_is_known(config)
-    space = _space(config, known)
+    space = space_before(config, known)
     greedy = space.designer.greedy()
     stages, count = config.turns, config.proposals_per_turn
     asked = {"evolver": count * stages["self_evolution"], "distiller": count * stages["knowledge_distillation"]}
-    costs = [cost for cost in await turn_costs(config, prompts, space, _shown(space, greedy)) if asked[cost.agent]]
+    costs = [
+        cost for cost in await turn_costs(config, prompts, space, shown_designs(space, greedy)) if asked[cost.agent]
+    ]
     agents = _agents(asked, costs, prices)
     time = _time(config, known)
     return {
@@ -58,7 +60,7 @@ async def dry_run(config: SearchConfig) -> dict[str, Any]:
     }
 
 
-def _space(config: SearchConfig, known: Known) -> PrunedLMSpace:
+def space_before(config: SearchConfig, known: Known) -> PrunedLMSpace:
     """The search's own space.
 
     Without a survey nobody knows the saliency-greedy design, nor whether `min_parameters` is above it.
@@ -71,7 +73,7 @@ def _space(config: SearchConfig, known: Known) -> PrunedLMSpace:
         return make_space(config.model_copy(update={"min_parameters": None}), known.source, known.saliency)
 
 
-def _shown(space: PrunedLMSpace, greedy: Architecture) -> list[Architecture]:
+def shown_designs(space: PrunedLMSpace, greedy: Architecture) -> list[Architecture]:
     """Some designs as prompts may show them: different ones, so that each takes its line."""
     rng, designs = random.Random(0), [greedy]  # noqa: S311 - nothing here is secret
     for _ in range(9):

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from penjing.errors import reported_errors
 from penjing.terminal import terminal
 
 if TYPE_CHECKING:
+    from graph.prompt_lengths import PromptLength
     from prompts.library import PromptLibrary
 
 prompts = typer.Typer(
@@ -134,10 +136,15 @@ def check(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Check templates: unknown variables, missing sections, an answer that cannot be read. Exit code 2 for an error."""
+    """Check templates: unknown variables, missing sections, an answer that cannot be read. Exit code 2 for an error.
+
+    Also how long each becomes with all that memory may give, in the space of the run or of your settings, against the
+    context of the chat model: an error where prompt and answer have no room.
+    """
     with reported_errors(as_json, debug):
         library = _library(dir, run)
-        _report(library, [name] if name is not None else list(library.names()), as_json)
+        names = [name] if name is not None else list(library.names())
+        _report(library, names, as_json, _lengths(library, names, run))
 
 
 @prompts.command()
@@ -251,13 +258,36 @@ def _share(count: int, of: int) -> str:
     return f"{count} of {of} ({count / of:.0%})" if of else "-"
 
 
-def _report(library: "PromptLibrary", names: list[str], as_json: bool) -> None:
+def _lengths(library: "PromptLibrary", names: list[str], run: str | None) -> "list[PromptLength]":
+    """How long the prompts of these names become; none where a template cannot be used, which is told otherwise."""
+    import asyncio
+
+    from graph.prompt_lengths import prompt_lengths
+    from penjing.configuration import load_config
+    from penjing.sessions import open_session
+    from prompts.library import PromptError
+
+    config = load_config(None, None, []) if run is None else open_session(run).config
+    try:
+        found = asyncio.run(prompt_lengths(config, library))
+    except PromptError:
+        return []
+    return [one for one in found if one.name in names]
+
+
+def _report(library: "PromptLibrary", names: list[str], as_json: bool, lengths: "Sequence[PromptLength]" = ()) -> None:
     """Print the findings; exit code 2 where one is an error."""
+    from prompts.checking import Finding
     from prompts.checking import check as findings_of
 
     found = [finding for name in names for finding in findings_of(library, name)]
+    found += [Finding(one.name, "error", f"it is too long: {one}") for one in lengths if not one.fits]
+    if not as_json:
+        for one in lengths:
+            print(f"{one.name}: {one}")
     if as_json:
-        print(json.dumps({"findings": [vars(finding) for finding in found]}))
+        measured = [{**one.model_dump(), "fits": one.fits} for one in lengths]
+        print(json.dumps({"findings": [vars(finding) for finding in found], "lengths": measured}))
     else:
         for finding in found:
             line = "" if finding.line is None else f", line {finding.line}"

@@ -45,7 +45,8 @@ def test_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     rows = {row["name"]: row for row in json.loads(done("list", "--json"))["prompts"]}
     assert rows["strategies"]["answer"] == "StrategiesAnswer" and not rows["strategies"]["own"]
     assert "# Current architecture" in done("show", "strategies")
-    assert "nothing to find fault with" in done("check")
+    checked = done("check")
+    assert "nothing to find fault with" in checked and "of the 4,096 of local" in checked
     assert "there is no prompt 'nothing'" in done("show", "nothing", code=2)
     assert "Say where your templates are" in done("edit", "strategies", code=2)
     mine = str(tmp_path / "mine")
@@ -56,6 +57,12 @@ def test_without_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "nothing to find fault with in strategies" in done("edit", "strategies", "--dir", mine)
     assert "+" in done("diff", "--dir", mine) and "As short JSON." in done("show", "strategies", "--dir", mine)
     assert "As short" not in done("show", "strategies"), "the packaged one is as it was"
+    (tmp_path / "long").mkdir()
+    text = (Path(__file__).parents[2] / "prompts" / "strategies.md").read_text()
+    (tmp_path / "long" / "strategies.md").write_text(
+        text.replace("# Answer", "All work and no play. " * 600 + "\n# Answer")
+    )
+    assert "error: strategies: it is too long" in done("check", "strategies", "--dir", str(tmp_path / "long"), code=2)
     editor(monkeypatch, tmp_path, "{{ parent.design }}", "{{ parent.design")
     assert "error: strategies, line" in done("edit", "strategies", "--dir", mine, code=2)
     assert "no such folder" in done("list", "--dir", str(tmp_path / "nowhere"), code=2)
