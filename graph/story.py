@@ -10,6 +10,7 @@ from memory.outcomes import describe_outcome
 from memory.records import Records
 from memory.tables import Call, Proposal
 from memory.views import TrialView
+from tools.architecture import Architecture
 
 
 class Ancestor(BaseModel):
@@ -47,6 +48,7 @@ class Story(BaseModel):
     proposer: str
     design: str
     parameters: int
+    source_parameters: int | None
     based_on: list[Ancestor]
     retrieved: list[dict[str, Any]]
     conversation: list[TracedCall]
@@ -77,6 +79,8 @@ class _Told:
 
     def __init__(self, records: Records, run_id: str) -> None:
         self.trials = {one.number: one for one in records.trials(run_id)}
+        source = records.run(run_id).source_architecture
+        self._source = None if source is None else Architecture.model_validate(source).parameters
         self._proposals: dict[int, list[Proposal]] = {}
         self._calls: dict[tuple[int, int], list[Call]] = {}
         self._children: dict[int, list[int]] = {}
@@ -99,6 +103,7 @@ class _Told:
             trial,
             own,
             self.trials,
+            self._source,
             attempts=[one for one in proposals if (one.candidate, one.proposer) == place],
             beside=[one for one in proposals if one.candidate != own.candidate],
             calls=self._calls.get((own.turn, own.candidate), []),
@@ -110,6 +115,7 @@ def _story(
     trial: TrialView,
     own: Proposal,
     trials: Mapping[int, TrialView],
+    source_parameters: int | None,
     attempts: Sequence[Proposal],
     beside: Sequence[Proposal],
     calls: Sequence[Call],
@@ -124,6 +130,7 @@ def _story(
         proposer=trial.proposer,
         design=trial.architecture.describe(),
         parameters=trial.architecture.parameters,
+        source_parameters=source_parameters,
         based_on=[_ancestor(trials[one]) for one in own.based_on if one in trials],
         retrieved=own.retrieved,
         conversation=[TracedCall.of(call) for call in calls],

@@ -92,6 +92,11 @@ def _measured(story: Story) -> Iterator[Text]:
     losses = found["training_losses"]
     if losses:
         yield Text(f"training: {_curve(losses)} {losses[0]:.3f} to {losses[-1]:.3f} in {len(losses)} steps")
+    if drops := found["drops"]:
+        source = "" if story.source_parameters is None else f"from {story.source_parameters:,} "
+        steps = f"steps {drops[0]['step']} to {drops[-1]['step']}"
+        size = f"{source}to {drops[-1]['parameters']:,} parameters"
+        yield Text(f"pruning: {len(drops)} drop event{'s' if len(drops) > 1 else ''}, {steps}, {size}")
     before = "" if found["loss_before_training"] is None else f" (cut, untrained: {found['loss_before_training']:.4f})"
     rest = [f"{found['latency_ms']:.1f} ms a token"] if found["latency_ms"] is not None else []
     rest += [f"accuracy {found['accuracy']:.3f}"] if found["accuracy"] is not None else []

@@ -88,6 +88,7 @@ def test_what_a_run_did(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert story["measurement"]["loss"] is not None and story["attempts"]
     told = traced("latest", "1")
     assert "from trial 0" in told and "measured: loss" in told and "training:" in told
+    assert f"from {story['source_parameters']:,} to {story['parameters']:,} parameters" in told and "drop event" in told
     assert "has no trial 7" in refused("latest", "7")
     assert "no run 'nothing'" in refused("nothing")
 
