@@ -18,13 +18,13 @@ def show_prompts() -> None:
     library = PromptLibrary(session.config.prompt_dir, above=session.folder.prompts)
     _outcomes(run)
     st.subheader("Edit a template")
-    names = library.names()
-    name = st.selectbox("Template", names, index=names.index("strategies") if "strategies" in names else 0)
+    names, asked = library.names(), st.query_params.get("template", "strategies")
+    name = st.selectbox("Template", names, index=names.index(asked) if asked in names else 0)
     path, header = library.path(name), library.header(name)
     whose = {session.folder.prompts: "of this run"}.get(
         path.parent, "packaged" if path.is_relative_to(library.packaged_folder) else "yours"
     )
-    st.markdown(as_markdown(f"{header.description}. In use: version {library.hash(name)}, {whose}."))
+    st.markdown(as_markdown(f"{header.description.rstrip('.')}. In use: version {library.hash(name)}, {whose}."))
     _edit(run, name, path.read_text(encoding="utf-8"), library.hash(name))
 
 

@@ -39,18 +39,12 @@ def _watched(run_id: str, before: str) -> None:
     _head(run, now, snapshot)
     show_approvals(run)
     best_so_far, front, speed, lineage = snapshot.pictures()
+    cost = st.segmented_control("Loss against", ["size", "speed"], default="size", key="cost")
     left, right = st.columns(2)
     with left:
         clicked = [show_picture(best_so_far, clicks=True)]
     with right:
-        over_speed = st.segmented_control(
-            "The front is of the loss against",
-            ["size", "speed"],
-            default="size",
-            key="cost",
-            label_visibility="collapsed",
-        )
-        clicked.append(show_picture(speed if over_speed == "speed" else front, clicks=True))
+        clicked.append(show_picture(speed if cost == "speed" else front, clicks=True))
     clicked.append(show_picture(lineage, clicks=True))
     clicked.append(_table(snapshot))
     chosen = next((number for number in clicked if number is not None), None)
@@ -71,9 +65,11 @@ def _head(run: Run, now: str, snapshot: Snapshot) -> None:
     if leaders:
         value = value_of(leaders[0])
         facts[f"best {leaders[0].goal.objective}, trial {leaders[0].number}"] = "-" if value is None else f"{value:.4f}"
-        facts["its parameters"] = f"{leaders[0].architecture.parameters / 1e6:,.2f}M"
-    for column, (label, figure) in zip(st.columns(6), {**facts, **_spent(run.id)}.items(), strict=False):
-        column.metric(label, figure)
+        facts["its parameters"] = f"{leaders[0].architecture.parameters / 1e6:,.1f}M"
+    # Side by side as far as the window is wide.
+    with st.container(horizontal=True, gap="large"):
+        for label, figure in {**facts, **_spent(run.id)}.items():
+            st.metric(label, figure, width="content")
 
 
 def _spent(run_id: str) -> dict[str, str]:
