@@ -36,6 +36,7 @@ _WITHOUT_EFFECT = {
     "replay",
     "vectors",
     "approve",
+    "mlflow_models",
 }
 
 
@@ -154,6 +155,9 @@ class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
     space: WidthSettings = WidthSettings()
     workers: Literal["processes", "local"] = Field("processes", description="a subprocess for each candidate, or none")
     keep_models: int = Field(3, ge=1, description="trained weights are kept for this many best trials and trial 0")
+    mlflow_models: bool = Field(
+        False, description="whether the exported model goes to MLflow too, where MLFLOW_TRACKING_URI names a store"
+    )
     prompt_dir: Path | None = Field(None, description="folder with your own prompt templates")
     record: Path | None = Field(
         None, description="new file (JSON lines) in which every call of a chat model is recorded as it happens"

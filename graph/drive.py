@@ -21,6 +21,7 @@ from graph.config import SearchConfig
 from graph.context import SearchContext
 from graph.events import AnyEvent, StageEvent
 from graph.folder import Home
+from graph.mlflow_log import logged
 from graph.nodes.survey import take_survey
 from graph.spending import Spending
 from graph.state import SearchState
@@ -47,6 +48,7 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
     Raises InputError for bad input; the run can then be resumed once it is mended.
     """
     async with AsyncExitStack() as stack:
+        emit = stack.enter_context(logged(run_id, config, emit))
         context = await _open(run_id, config, records, emit, stack)
         connection = await stack.enter_async_context(
             aiosqlite.connect(context.folder.checkpoints, timeout=_LOCK_SECONDS)
