@@ -3,12 +3,12 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: search test install clean
+.PHONY: search test browser install clean
 
 search: install
 	$(BIN)/penjing search --preset quick
 
-test: install
+test: install browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -16,6 +16,13 @@ test: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed
+
+# Tests of the page need a browser. Where it is missing and cannot be installed, they are skipped and say so.
+browser:
+	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
+			>/dev/null 2>&1 || echo "Chromium could not be installed: tests of the page in a browser are skipped."; \
+	fi
 
 # uv does not read pip's settings: a folder of local wheels that pip knows is handed on.
 $(VENV)/installed: pyproject.toml constraints.txt
