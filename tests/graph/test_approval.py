@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from graph.budget import BudgetCaps
 from graph.config import SearchConfig
 from graph.session import SearchSession
+from graph.spending import Spending
 from memory.ledger import ledger_of
+from memory.records import Records
 from tests.fake_openai import FakeOpenAI
 from tools.errors import InputError
 
@@ -126,3 +129,33 @@ def another(session: SearchSession, draft: Any) -> str:
     widest["intermediate_size"] -= 8
     least["intermediate_size"] += 8
     return json.dumps({"spans": [widest, least]})
+
+
+def test_designs_of_one_step_wait_together(config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI) -> None:
+    session = SearchSession.start(config_of(trials=3, self_evolution=2, parallel=2, cache=survey_cache, approve=True))
+    together: set[tuple[int, ...]] = set()
+    words: dict[int, str] = {1: WORDS}
+    for event in session.stream():
+        if event.kind == "approval" and not event.decision:
+            together.add(tuple(session.waiting_numbers()))
+            if event.trial in words:
+                session.decide(event.trial, "reject", words=words.pop(event.trial))
+            else:
+                session.decide(event.trial, "accept")
+    assert (1, 2) in together and not words
+    done = {trial.number: trial.measurement is not None for trial in session.trials()}
+    assert done == {0: True, 1: False, 2: True, 3: True}
+
+
+def test_the_wall_clock_stands_still_while_the_user_is_asked(config_of: ConfigOf) -> None:
+    session = SearchSession.start(config_of())
+    time = [100.0]
+    with Records.open(session.config.home / "records.sqlite") as records:
+        spending = Spending(session.run_id, records, BudgetCaps(wall_clock_seconds=50), {}, clock=lambda: time[0])
+        time[0] += 10
+        with spending.paused():
+            time[0] += 1000
+            spending.keep()
+            assert records.run(session.run_id).wall_clock_seconds == spending.wall_clock_seconds == 10
+        time[0] += 5
+        assert spending.wall_clock_seconds == 15 and spending.seconds_left() == 35

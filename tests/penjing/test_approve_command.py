@@ -37,6 +37,7 @@ def until(stream: Any, words: str) -> str:
     return said
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_search_is_decided_on_and_goes_on(
     settings_of: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
