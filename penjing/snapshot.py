@@ -46,6 +46,10 @@ class Snapshot:
 
     def pictures(self) -> list[Picture]:
         """Of the whole run: best so far, Pareto fronts over size and speed, lineage."""
+        return list(self._pictures)
+
+    @cached_property
+    def _pictures(self) -> list[Picture]:
         return [
             best_so_far_picture(self.trials, self.judges, self.source_value),
             pareto_picture(self.trials),
