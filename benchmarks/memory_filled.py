@@ -3,14 +3,26 @@
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from benchmarks.past_searches import HOMES, SOURCES, TRIALS, PastRun, past_run, prompts, sentence, varied
+from benchmarks.past_searches import (
+    HOMES,
+    SOURCES,
+    TRIALS,
+    PastRun,
+    home_of,
+    past_run,
+    prompts,
+    sentence,
+    varied,
+)
 from graph.folder import Home
+from memory.conditions import meets
 from memory.embeddings import embed_architecture, embed_texts
+from memory.filters import Filter
 from memory.indexing import index_prompts, record_trials
 from memory.records import Records
 from memory.vectors import VectorStore
@@ -22,21 +34,29 @@ PROMPTS_SHARE = 500
 RUNS = 20
 """In each batch."""
 
-Where = Mapping[str, Any]
 (SOURCE, CORPUS), _ = HOMES[0]
-OWN: Where = {"source": SOURCE, "corpus": CORPUS}
+BUDGET = (100_000_000, 115_000_000)
+"""The sizes in parameters that fit the search which asks."""
 
 
-def filters(run_id: str) -> dict[str, Where]:
-    """What searches ask with, from all down to one run of 50 designs."""
+def filters(run_id: str) -> dict[str, Filter]:
+    """What memory is asked with: as a search asks, and all else that can be asked, down to one run of 50 designs."""
+    smallest, largest = BUDGET
+    own = Filter(SOURCE, CORPUS, min_parameters=smallest, max_parameters=largest)
     return {
-        "none": {},
-        "source and corpus": OWN,
-        "fidelity": {**OWN, "fidelity": "long_training"},
-        "parameters": {**OWN, "parameters": {"$gte": 100_000_000, "$lte": 106_000_000}},
-        "failed": {**OWN, "succeeded": False},
-        "one run": {**OWN, "run_id": run_id},
+        "as a search asks": own,
+        "its failed ones": replace(own, succeeded=False),
+        "no condition": Filter(),
+        "a rare fidelity": replace(own, fidelity="long_training"),
+        "a narrow budget": replace(own, min_parameters=106_000_000, max_parameters=107_000_000),
+        "one run": Filter(run_id=run_id),
     }
+
+
+def own_run(designs: int) -> str:
+    """The id of a run with the source and corpus of the search that asks, from the middle of those among so many."""
+    own = [number for number in range(designs // TRIALS) if home_of(number) == (SOURCE, CORPUS)]
+    return past_run(own[len(own) // 2]).run.id
 
 
 @dataclass
@@ -66,20 +86,14 @@ class Known:
                 }
             )
 
-    def allowed(self, where: Where) -> Any:
-        """Of each design whether it fits `where`."""
-        return np.array([all(_fits(facts[key], wanted) for key, wanted in where.items()) for facts in self.facts])
+    def allowed(self, where: Mapping[str, Any]) -> Any:
+        """Of each design whether it fits these conditions."""
+        return np.array([meets(facts, where) for facts in self.facts], dtype=bool)
 
     def nearest(self, query: Any, k: int, allowed: Any) -> Any:
         """The `k` smallest distances of allowed designs, ascending."""
         distances = np.linalg.norm(np.stack(self.vectors) - query, axis=1)
         return np.sort(distances[allowed])[:k]
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    if not isinstance(wanted, Mapping):
-        return bool(value == wanted)
-    return bool(wanted["$gte"] <= value <= wanted["$lte"])
 
 
 @dataclass
@@ -114,15 +128,17 @@ class Filled:
         return spent
 
 
-def questions(count: int) -> list[tuple[Architecture, Architecture, str]]:
-    """Designs like those that were put in but new, their source, and words to look lessons up by."""
-    chance = random.Random("questions")  # noqa: S311
-    found = []
-    for number in range(count):
-        past = past_run(number % 20)
-        source = SOURCES[SOURCE]
-        design = past.trials[chance.randrange(TRIALS)].architecture if past.run.source == SOURCE else source
-        found.append((varied(design, source, chance), source, f"{sentence(chance)} {sentence(chance)}"))
+def questions(count: int, first: int = 0) -> list[tuple[Architecture, str]]:
+    """Designs within the budget like those that were put in but new, and words to look lessons up by."""
+    chance = random.Random(f"questions {first}")  # noqa: S311
+    source, (smallest, largest) = SOURCES[SOURCE], BUDGET
+    runs = [past_run(number) for number in range(20) if home_of(number)[0] == SOURCE]
+    designs = [one.architecture for past in runs for one in past.trials]
+    found = list[tuple[Architecture, str]]()
+    while len(found) < count:
+        design = varied(chance.choice(designs), source, chance)
+        if smallest <= design.parameters <= largest:
+            found.append((design, f"{sentence(chance)} {sentence(chance)}"))
     return found
 
 

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
     from memory.rebuild import index_prompts, index_trials, open_vectors, rebuild_vectors, reconcile_vectors
     from memory.recollection import Recollection, RetrievedDesign, RetrievedLesson, RetrievedWording
     from memory.records import Records
-    from memory.retrieval import (
-        best,
-        nearest_designs,
-        nearest_to_limit,
-        related_lessons,
-        sample_best,
-    )
+    from memory.retrieval import best, nearest_to_limit, sample_best
     from memory.tables import Call, Evaluation, FinishedTrialError, Prompt, Proposal, Run, Trial
     from memory.vectors import Neighbour, Passage, VectorStore
     from memory.views import TrialView
@@ -45,14 +39,12 @@ __all__ = [
     "front",
     "index_prompts",
     "index_trials",
-    "nearest_designs",
     "nearest_to_limit",
     "open_vectors",
     "pareto_front",
     "read_objectives",
     "rebuild_vectors",
     "reconcile_vectors",
-    "related_lessons",
     "sample_best",
 ]
 
@@ -62,7 +54,7 @@ _NAMES = {
     "rebuild": "index_prompts index_trials open_vectors rebuild_vectors reconcile_vectors",
     "recollection": "Recollection RetrievedDesign RetrievedLesson RetrievedWording",
     "records": "Records",
-    "retrieval": "best nearest_designs nearest_to_limit related_lessons sample_best",
+    "retrieval": "best nearest_to_limit sample_best",
     "tables": "Call Evaluation FinishedTrialError Prompt Proposal Run Trial",
     "vectors": "Neighbour Passage VectorStore",
     "views": "TrialView",

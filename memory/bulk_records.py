@@ -1,14 +1,16 @@
 """Records of many finished trials at once: one transaction for all, where one for each takes most of the time."""
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+from sqlalchemy import JSON
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, SQLModel, col, func, select
 
 from memory.database import Database
-from memory.tables import Evaluation, Proposal, Run, Trial
-from memory.values import storable
+from memory.tables import Evaluation, Proposal, Run, Trial, now
+from memory.values import Written, storable, written
 from tools.architecture import Architecture
 from tools.errors import InputError
 
@@ -24,11 +26,18 @@ class FinishedTrial(NamedTuple):
     cached: bool = False
 
 
-class BulkRecords(Database):
-    """Whole batches of trials, as an import or a benchmark brings them."""
+class Place(NamedTuple):
+    """The number of a trial in its run, and whether it, its proposal and its evaluation all were written down now."""
 
-    def add_finished_trials(self, run_id: str, finished: Sequence[FinishedTrial]) -> list[int]:
-        """Write trials of one run down in this order; the number of each. All of them are there, or none.
+    number: int
+    is_new: bool
+
+
+class BulkRecords(Database):
+    """Whole batches of trials."""
+
+    def add_finished_trials(self, run_id: str, finished: Sequence[FinishedTrial]) -> list[Place]:
+        """Write trials of one run down in this order; the place of each. All of them are there, or none.
 
         Proposals whose place is taken and evaluations whose key is taken stay as they are, and a proposal that has a
         trial keeps it, so that repeating is harmless.
@@ -40,46 +49,77 @@ class BulkRecords(Database):
             if session.exec(select(Run.id).where(Run.id == run_id).with_for_update()).first() is None:
                 raise InputError(f"there is no run {run_id!r}; `penjing runs` lists the runs there are")
             unique = ("run_id", "turn", "attempt", "proposer", "candidate")
-            _insert_new(session, (entry.proposal for entry in finished), *unique)
-            _insert_new(session, (entry.evaluation for entry in finished), "key")
-            proposals = _proposal_ids(session, run_id)
-            evaluations = _evaluation_ids(session, {entry.evaluation.key for entry in finished})
+            keys = {entry.evaluation.key for entry in finished}
+            there, paid = _proposal_ids(session, run_id), _evaluation_ids(session, keys)
+            _insert_new(session, _rows(entry.proposal for entry in finished), Proposal, *unique)
+            _insert_new(session, _rows(entry.evaluation for entry in finished), Evaluation, "key")
+            proposals, evaluations = _proposal_ids(session, run_id), _evaluation_ids(session, keys)
             last = session.exec(select(func.max(Trial.number)).where(Trial.run_id == run_id)).one()
             numbers = dict(session.exec(select(Trial.proposal_id, Trial.number).where(Trial.run_id == run_id)).all())
-            following, trials = 0 if last is None else last + 1, list[Trial]()
+            following, trials = 0 if last is None else last + 1, list[dict[str, Any]]()
             for entry in finished:
                 proposal_id = proposals[_place(entry.proposal)]
                 if proposal_id in numbers:
                     continue
                 numbers[proposal_id] = following + len(trials)
                 trials.append(
-                    Trial(
-                        run_id=run_id,
-                        number=numbers[proposal_id],
-                        proposal_id=proposal_id,
-                        evaluation_id=evaluations[entry.evaluation.key],
-                        stage=entry.proposal.stage,
-                        proposer=entry.proposal.proposer,
-                        parent_number=entry.proposal.parent_number,
-                        architecture_hash=entry.architecture.hash,
-                        architecture=entry.architecture.model_dump(mode="json"),
-                        cached=entry.cached,
-                    )
+                    {
+                        "run_id": run_id,
+                        "number": numbers[proposal_id],
+                        "proposal_id": proposal_id,
+                        "evaluation_id": evaluations[entry.evaluation.key],
+                        "stage": entry.proposal.stage,
+                        "proposer": entry.proposal.proposer,
+                        "parent_number": entry.proposal.parent_number,
+                        "architecture_hash": entry.architecture.hash,
+                        "architecture": Written(entry.architecture.model_dump_json()),
+                        "cached": entry.cached,
+                        "created_at": now(),
+                    }
                 )
-            _insert_new(session, trials, "proposal_id")
-        return [numbers[proposals[_place(entry.proposal)]] for entry in finished]
+            _insert_new(session, trials, Trial, "proposal_id")
+        return [
+            Place(
+                numbers[proposals[_place(entry.proposal)]],
+                _place(entry.proposal) not in there and entry.evaluation.key not in paid,
+            )
+            for entry in finished
+        ]
 
 
-def _insert_new(session: Session, rows: Iterable[SQLModel], *unique: str) -> None:
+def _rows(rows: Iterable[SQLModel]) -> list[dict[str, Any]]:
+    """Values of the columns but the id; a JSON value that stands in several rows is written once."""
+    texts, found = dict[int, Written](), list[dict[str, Any]]()
+    for row in rows:
+        values = dict[str, Any]()
+        for name, is_json in _columns(type(row)).items():
+            value = getattr(row, name)
+            if not is_json:
+                values[name] = storable(value)
+            elif value is None:
+                values[name] = None
+            else:
+                # The rows, which all are there still, keep it, so that no other value has its address.
+                if id(value) not in texts:
+                    texts[id(value)] = written(value)
+                values[name] = texts[id(value)]
+        found.append(values)
+    return found
+
+
+@cache
+def _columns(table: type[SQLModel]) -> dict[str, bool]:
+    """Names of the columns but the id, each with whether it holds JSON."""
+    columns = table.__table__.columns  # type: ignore[attr-defined]
+    return {column.name: isinstance(column.type, JSON) for column in columns if column.name != "id"}
+
+
+def _insert_new(session: Session, rows: list[dict[str, Any]], table: type[SQLModel], *unique: str) -> None:
     """INSERT .. ON CONFLICT (unique columns) DO NOTHING, many rows a statement."""
-    waiting = list(rows)
-    if not waiting:
-        return
-    table = type(waiting[0]).__table__  # type: ignore[attr-defined]
     dialect: Any = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    for start in range(0, len(waiting), _ROWS):
-        values = [storable(row.model_dump(exclude={"id"})) for row in waiting[start : start + _ROWS]]
-        session.execute(dialect.insert(table).on_conflict_do_nothing(index_elements=unique), values)
+    for start in range(0, len(rows), _ROWS):
+        statement = dialect.insert(table).on_conflict_do_nothing(index_elements=unique)
+        session.execute(statement, rows[start : start + _ROWS])
 
 
 def _place(proposal: Proposal) -> tuple[int, int, str, int]:

@@ -24,14 +24,9 @@ def meets(metadata: Mapping[str, Any], where: Where) -> bool:
     )
 
 
-def chroma_conditions(where: Where, keys: Collection[str]) -> dict[str, Any] | None:
-    """Those on `keys` as Chroma takes them: one condition, or several below `$and`; None where there are none."""
-    found = [
-        {key: {operator: operand}}
-        for key, wanted in where.items()
-        if key in keys
-        for operator, operand in _operators(wanted)
-    ]
+def chroma_conditions(where: Where) -> dict[str, Any] | None:
+    """As Chroma takes them: one condition, or several below `$and`; None where there are none."""
+    found = [{key: {operator: operand}} for key, wanted in where.items() for operator, operand in _operators(wanted)]
     return {"$and": found} if len(found) > 1 else next(iter(found), None)
 
 

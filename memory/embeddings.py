@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tools.architecture import Architecture
+from tools.architecture import Architecture, LayerShape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,22 +31,27 @@ def embed_architecture(architecture: Architecture, reference: Architecture) -> "
     hidden sizes, of the depths, and, in the mean over 32 positions along the depth, of the key/value heads, the query
     heads and the FFN widths. The source itself becomes 1 at each width that all of its layers have.
     """
-    vector = [
-        np.array([architecture.hidden_size / reference.hidden_size, len(architecture.layers) / len(reference.layers)])
-    ]
-    for field in ("num_key_value_heads", "num_attention_heads", "intermediate_size"):
-        widths = np.array([getattr(layer, field) for layer in architecture.layers], dtype=np.float64)
-        widest = max(getattr(layer, field) for layer in reference.layers)
-        vector.append(_resample(widths / widest) / np.sqrt(POSITIONS))
-    return np.concatenate(vector).astype(np.float32)
+    ratios = architecture.hidden_size / reference.hidden_size, len(architecture.layers) / len(reference.layers)
+    widths = np.array([_widths(layer) for layer in architecture.layers], dtype=np.float64)
+    widest = np.max([_widths(layer) for layer in reference.layers], axis=0)
+    resampled = (widths / widest).T @ _resampling(len(architecture.layers))
+    return np.concatenate([ratios, resampled.ravel()]).astype(np.float32)
 
 
-def _resample(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
-    """Values per layer -> values per position, each the mean over the stretch of layers that it covers."""
-    integral = np.concatenate([[0.0], np.cumsum(values)])
-    edges = np.linspace(0, len(values), POSITIONS + 1)
-    totals = np.diff(np.interp(edges, np.arange(len(values) + 1), integral))
-    return np.asarray(totals * POSITIONS / len(values), dtype=np.float64)
+def _widths(layer: LayerShape) -> tuple[int, int, int]:
+    return layer.num_key_value_heads, layer.num_attention_heads, layer.intermediate_size
+
+
+@cache
+def _resampling(layers: int) -> "NDArray[np.float64]":
+    """Takes values per layer [layers] to values per position [32] over the root of 32.
+
+    The value at a position is the mean over the stretch of layers that it covers.
+    """
+    edges = np.linspace(0, layers, POSITIONS + 1)
+    integrals = np.tri(layers + 1, layers, -1)
+    at_edges = np.stack([np.interp(edges, np.arange(layers + 1), column) for column in integrals.T])
+    return np.asarray(np.diff(at_edges) * np.sqrt(POSITIONS) / layers, dtype=np.float64)
 
 
 def embed_texts(texts: Sequence[str]) -> "NDArray[np.float32]":

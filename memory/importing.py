@@ -1,18 +1,23 @@
-"""Records of another home taken in: all or nothing, nothing that is here is changed, and what is here stays one."""
+"""Records of another home taken in: nothing that is here is changed, and what is here stays one.
+
+All is checked before anything is written, and it is written in pieces, so that searches can write between them. An
+import that was stopped goes on when the same file is imported again.
+"""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, BinaryIO
 
 from pydantic import BaseModel
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, col, func, select
 
 from memory.database import Database, insert_if_new
 from memory.exchange_checks import CheckRun, LineChecks, at_line, read_lines
 from memory.exchange_format import TABLES, renamed
-from memory.tables import Evaluation, Pattern, PatternTest, Proposal, Run, Trial
+from memory.tables import Call, Evaluation, Pattern, PatternTest, Proposal, Run, RunEvent, Trial
 from memory.values import storable
 
 _ROWS = 500  # in memory at a time
@@ -38,7 +43,7 @@ def import_records(
 
     A run that is here already, be it as an import, stays as it is, and nothing of it is taken in. One whose name is
     that of another run here gets a name of its own. Imported runs are marked, and are never gone on with. `told` hears
-    of every line, first as it is checked, then as it is written.
+    of every line, first as it is checked, then as it is written. No two imports may work at once.
 
     Raises:
         InputError: a line cannot be imported; then nothing was.
@@ -55,28 +60,52 @@ def import_records(
                 if own != design:
                     raise at_line(line, f"the evaluation {key} is known here as one of another design")
     file.seek(0)
+    writer = _Writer()
     with records.writing() as session:
-        writer = _Writer(session, checks.runs.values())
-        lines = ((number, kind, record) for number, kind, record in read_lines(file))
-        for kind, same in groupby(lines, key=lambda line: line[1]):
-            for batch in _batches(same):
-                writer.write(kind, [record for _, _, record in batch])
-                told(batch[-1][0])
-        return writer.report
+        writer.begin(session, list(checks.runs.values()))
+    lines = ((number, kind, record) for number, kind, record in read_lines(file) if kind != "run")
+    for kind, same in groupby(lines, key=lambda line: line[1]):
+        for batch in _batches(same):
+            # Short, and the next lines are read between two of them.
+            with records.writing() as session:
+                writer.write(session, kind, [record for _, _, record in batch])
+            told(batch[-1][0])
+    with records.writing() as session:
+        writer.end(session)
+    return writer.report
 
 
 class _Writer:
-    """Writes checked records; ids and names of runs become those of this database."""
+    """Writes checked records; ids and names of runs become those of this database.
 
-    def __init__(self, session: Session, runs: Iterable[Any]) -> None:
+    A run that is imported and running is one whose import has not come to its end: what is there of it stays.
+    """
+
+    def __init__(self) -> None:
         self.report = ImportReport()
-        self._session, self._names = session, dict[str, str]()
+        self._session: Session
+        self._names = dict[str, str]()
         self._now = datetime.now(UTC)
-        self._fresh: set[str] = set()
+        self._fresh, self._begun = dict[str, Any](), set[str]()
+        self._there = Counter[tuple[str, str]]()
         self._proposals, self._trials, self._patterns = dict[int, int](), dict[int, int](), dict[int, int]()
         self._evaluations = dict[str, int]()
+
+    def begin(self, session: Session, runs: Sequence[Any]) -> None:
+        """Write the runs down, all at once: from then on their names are taken."""
+        self._session = session
         for run in runs:
             self._name(run)
+        for run in runs:
+            if run.id in self._fresh and run.id not in self._begun:
+                session.add(self._row("run", run))
+
+    def end(self, session: Session) -> None:
+        """Mark the runs as whole."""
+        for old, run in self._fresh.items():
+            row = session.get(Run, renamed(old, self._names))
+            if row is not None:
+                row.status = "interrupted" if run.status == "running" else run.status
 
     def _name(self, run: Any) -> None:
         """The run's name here: its own, or, where that is another run's, one with a digest of what it is."""
@@ -84,42 +113,64 @@ class _Writer:
         for name in (run.id, f"{run.id}-{digest}"):
             there = self._session.get(Run, name)
             if there is None:
-                self._fresh.add(run.id)
+                self._fresh[run.id] = run
                 self.report.imported.append(name)
                 break
             if (there.created_at, there.fingerprint) == (run.created_at, run.fingerprint):
-                self.report.present.append(name)
+                if there.imported_at is not None and there.status == "running":
+                    self._go_on(run, name)
+                else:
+                    self.report.present.append(name)
                 break
         if name != run.id:
             self._names[run.id] = name
             self.report.renamed[run.id] = name
 
-    def write(self, kind: str, records: list[Any]) -> None:
-        """Records of one kind, in the order of the file."""
+    def _go_on(self, run: Any, name: str) -> None:
+        """A run whose import was stopped; calls and events are known by their place alone, and stand in order."""
+        self._fresh[run.id] = run
+        self._begun.add(run.id)
+        self.report.imported.append(name)
+        for kind, table in (("call", Call), ("event", RunEvent)):
+            count = select(func.count()).select_from(table).where(col(table.run_id) == name)
+            self._there[kind, run.id] = self._session.exec(count).one()
+
+    def write(self, session: Session, kind: str, records: list[Any]) -> None:
+        """Records of one kind but runs, in the order of the file."""
+        self._session = session
         if kind == "evaluation":
             self._write_evaluations(records)
         elif kind == "prompt":
             for record in records:
-                insert_if_new(self._session, self._row(kind, record), "hash")
+                insert_if_new(session, self._row(kind, record), "hash")
         elif kind == "pattern_test":
             for record in records:
                 self._write_test(record)
         else:
             self._write_of_runs(kind, records)
-        self._session.flush()
-        self._session.expunge_all()
 
     def _write_of_runs(self, kind: str, records: list[Any]) -> None:
-        """What belongs to one run each; of those that were here before only the ids are looked up."""
-        fresh = [record for record in records if (record.id if kind == "run" else record.run_id) in self._fresh]
+        """What belongs to one run each; of what is here already only the ids are looked up."""
+        ids = {"proposal": self._proposals, "trial": self._trials, "pattern": self._patterns}.get(kind)
+        fresh = [record for record in records if record.run_id in self._fresh]
+        if ids is None:
+            fresh = [record for record in fresh if not self._is_there(kind, record.run_id)]
+        else:
+            known = [one for one in records if one.run_id not in self._fresh or one.run_id in self._begun]
+            self._look_up(kind, known, ids)
+            fresh = [record for record in fresh if record.id not in ids]
         rows = [self._row(kind, record) for record in fresh]
         self._session.add_all(rows)
         self._session.flush()
-        ids = {"proposal": self._proposals, "trial": self._trials, "pattern": self._patterns}.get(kind)
         if ids is not None:
             ids.update((record.id, row.id) for record, row in zip(fresh, rows, strict=True))
-            self._look_up(kind, [record for record in records if record.run_id not in self._fresh], ids)
         self.report.trials += len(rows) if kind == "trial" else 0
+
+    def _is_there(self, kind: str, run_id: str) -> bool:
+        """Whether the next one of a run was written before its import was stopped."""
+        left = self._there[kind, run_id]
+        self._there[kind, run_id] = max(0, left - 1)
+        return left > 0
 
     def _look_up(self, kind: str, records: list[Any], ids: dict[int, int]) -> None:
         for record in records:
@@ -188,13 +239,12 @@ class _Writer:
 
 
 def _run_values(values: dict[str, Any], name: str, now: datetime) -> dict[str, Any]:
-    """A run that is over here, and without the places of its own machine."""
+    """A run without the places of its own machine; it counts as running until its import has come to its end."""
     config = {key: value for key, value in values["config"].items() if key not in _PLACES}
     result = values["result"]
     if result is not None:
         result = {**result, "export": None, "picture": None}
-    status = "interrupted" if values["status"] == "running" else values["status"]
-    return {"id": name, "status": status, "config": config, "result": result, "imported_at": now}
+    return {"id": name, "status": "running", "config": config, "result": result, "imported_at": now}
 
 
 def _key(key: str, names: dict[str, str]) -> str:

@@ -1,30 +1,42 @@
 """Records as the vector store needs them: what belongs into it, counted and named without loading it."""
 
+from collections.abc import Collection
+
 from sqlalchemy import ColumnElement
 from sqlmodel import col, func, select
 
 from memory.database import Database
-from memory.tables import Prompt, Proposal, Run, Trial
+from memory.indexed_trial import IndexedTrial
+from memory.tables import Evaluation, Prompt, Proposal, Run, Trial
 from memory.vector_collections import CollectionName
+from tools.architecture import Architecture
 
 
 class IndexRecords(Database):
     """Indexed are finished trials of runs whose source architecture is known, their rationale, and all prompts."""
 
     def indexed_counts(self) -> dict[CollectionName, int]:
-        """How many entries each collection of the vector store should have."""
+        """How many entries each collection of the vector store should have; counting lessons takes seconds."""
         on_postgresql = self.engine.dialect.name == "postgresql"
         length = func.jsonb_array_length if on_postgresql else func.json_array_length
         with self.reading() as session:
-            trials, lessons = session.exec(
-                select(func.count(), func.coalesce(func.sum(length(Proposal.rationale)), 0))
+            rows = session.exec(
+                select(Evaluation.status, func.count(), func.coalesce(func.sum(length(Proposal.rationale)), 0))
                 .select_from(Trial)
+                .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id))
                 .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
                 .join(Run, col(Run.id) == col(Trial.run_id))
                 .where(*_indexed())
-            ).one()
+                .group_by(Evaluation.status)
+            ).all()
             prompts = session.exec(select(func.count()).select_from(Prompt)).one()
-        return {"architectures": trials, "lessons": lessons, "prompts": prompts}
+        designs = {status: count for status, count, _ in rows}
+        return {
+            "architectures": designs.get("done", 0),
+            "failures": designs.get("failed", 0),
+            "lessons": sum(lessons for _, _, lessons in rows),
+            "prompts": prompts,
+        }
 
     def indexed_designs(self) -> int:
         """How many designs should be there; it takes milliseconds where counting lessons takes seconds.
@@ -41,6 +53,39 @@ class IndexRecords(Database):
         """How many prompts there are."""
         with self.reading() as session:
             return session.exec(select(func.count()).select_from(Prompt)).one()
+
+    def indexable_trials(self, run_id: str, numbers: Collection[int] | None = None) -> list[IndexedTrial]:
+        """The finished trials of a run, all or those of these numbers, as the vector store takes them."""
+        query = (
+            select(Run, Trial.number, Trial.architecture, Evaluation.fidelity, Evaluation.status, Proposal.rationale)  # type: ignore[call-overload]
+            .select_from(Trial)
+            .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id))
+            .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
+            .join(Run, col(Run.id) == col(Trial.run_id))
+            .where(Trial.run_id == run_id, *_indexed())
+            .order_by(col(Trial.number))
+        )
+        if numbers is not None:
+            query = query.where(col(Trial.number).in_(numbers))
+        with self.reading() as session:
+            rows = session.exec(query).all()
+        if not rows:
+            return []
+        reference = Architecture.model_validate(rows[0][0].source_architecture)
+        return [
+            IndexedTrial(
+                run_id,
+                number,
+                run.source,
+                run.corpus,
+                fidelity,
+                status == "done",
+                Architecture.model_validate(design),
+                reference,
+                rationale,
+            )
+            for run, number, design, fidelity, status, rationale in rows
+        ]
 
     def newest_indexed(self, count: int) -> list[str]:
         """The names of the trials that came last, `RUN/NUMBER`."""

@@ -1,9 +1,9 @@
 """What came of a design, in words: figures where they compare, else only whether it was better than its parent."""
 
-from memory.views import TrialView
+from memory.views import Judged
 
 
-def describe_outcome(trial: TrialView, parent: TrialView | None) -> str:
+def describe_outcome(trial: Judged, parent: Judged | None) -> str:
     """What came of a design, in words: `loss 3.120, 0.045 below its parent`, or why it failed."""
     if trial.measurement is None:
         return "not evaluated"
@@ -25,7 +25,7 @@ def describe_outcome(trial: TrialView, parent: TrialView | None) -> str:
     return f"{words}, {abs(change):.3f} {'below' if change < 0 else 'above'} its parent"
 
 
-def relative_outcome(trial: TrialView, parent: TrialView | None) -> str:
+def relative_outcome(trial: Judged, parent: Judged | None) -> str:
     """The same without any figure, for a design that was measured otherwise than those it is shown beside."""
     if not trial.succeeded:
         return describe_outcome(trial, parent)
@@ -37,7 +37,7 @@ def relative_outcome(trial: TrialView, parent: TrialView | None) -> str:
     return f"{'better' if change < 0 else 'worse'} than its parent"
 
 
-def change_of_score(trial: TrialView, parent: TrialView | None) -> float | None:
+def change_of_score(trial: Judged, parent: Judged | None) -> float | None:
     """The trial's score minus its parent's, negative where it is better; None where the two do not compare."""
     if parent is None or trial.score is None or parent.score is None:
         return None
@@ -45,7 +45,7 @@ def change_of_score(trial: TrialView, parent: TrialView | None) -> float | None:
     return trial.score - parent.score if trial.measurement.fidelity == parent.measurement.fidelity else None
 
 
-def reason_of_failure(trial: TrialView) -> str:
+def reason_of_failure(trial: Judged) -> str:
     """The words of the failure itself, where they say more than its kind; those of a crash name places of a machine."""
     failure = None if trial.measurement is None else trial.measurement.failure
     return "" if failure is None or failure.kind == "crashed" else failure.message

@@ -7,9 +7,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from memory.chroma_client import BrokenStoreError
-from memory.indexing import Entries, index_prompts, index_trials
+from memory.indexing import index_prompts, index_trials
 from memory.records import Records
 from memory.text_embedding import HASHED, TextEmbedding
+from memory.vector_collections import COLLECTIONS, CollectionName
 from memory.vectors import VectorStore
 from tools.errors import InputError
 
@@ -19,6 +20,7 @@ _BATCH = 1000  # trials in memory at a time
 _BUSY_SECONDS = 60.0
 """How long one change of the store may take while another process waits to copy it."""
 _NEWEST = 50
+_DESIGNS: tuple[CollectionName, ...] = ("architectures", "failures")
 Told = Callable[[int, int], None]
 """Hears of long work: how much is done, and of how much."""
 
@@ -117,38 +119,35 @@ def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = 
     Lessons are not counted: they go in before their designs, and what could not be put in is marked.
     Returns whether anything had to be done.
     """
-    designs, prompts_there = store.count("architectures"), store.count("prompts")
-    if (designs, prompts_there) == (records.indexed_designs(), records.prompt_count()):
+    counts = store.counts()
+    designs = counts["architectures"] + counts["failures"]
+    if (designs, counts["prompts"]) == (records.indexed_designs(), records.prompt_count()):
         newest = records.newest_indexed(_NEWEST)
-        if len(store.ids("architectures", newest)) == len(newest):
+        if sum(len(store.ids(name, newest)) for name in _DESIGNS) == len(newest):
             return False
     # The store first: what is put in meanwhile was in the records before.
-    present = {name: store.ids(name) for name in ("architectures", "lessons", "prompts")}
+    present = {name: store.ids(name) for name in COLLECTIONS}
     trials = records.indexed_trials()
     names = {f"{run_id}/{number}": lines for run_id, numbers in trials.items() for number, lines in numbers.items()}
     prompts = records.prompts()
-    store.delete("architectures", present["architectures"] - names.keys())
+    for name in _DESIGNS:
+        store.delete(name, present[name] - names.keys())
     store.delete("lessons", present["lessons"] - {f"{name}/{line}" for name, n in names.items() for line in range(n)})
-    entries, missing = Entries(), {}
+    designs_there, lacking = present["architectures"] | present["failures"], list[tuple[str, int]]()
     for run_id, numbers in trials.items():
-        missing[run_id] = [
-            number
+        lacking += [
+            (run_id, number)
             for number, lines in numbers.items()
-            if f"{run_id}/{number}" not in present["architectures"]
+            if f"{run_id}/{number}" not in designs_there
             or any(f"{run_id}/{number}/{line}" not in present["lessons"] for line in range(lines))
         ]
-    done, total = 0, sum(map(len, missing.values()))
-    for run_id, lacking in missing.items():
-        for start in range(0, len(lacking), _BATCH):
-            entries.take(records, records.run(run_id), lacking[start : start + _BATCH])
-            if len(entries.trials) >= _BATCH:
-                done += len(entries.trials)
-                entries.put_into(store)
-                if told is not None:
-                    told(done, total)
-    entries.put_into(store)
-    if told is not None:
-        told(total, total)
+    for start in range(0, len(lacking), _BATCH):
+        batch: dict[str, list[int]] = {}
+        for run_id, number in lacking[start : start + _BATCH]:
+            batch.setdefault(run_id, []).append(number)
+        store.add_trials([one for run_id, some in batch.items() for one in records.indexable_trials(run_id, some)])
+        if told is not None:
+            told(min(start + _BATCH, len(lacking)), len(lacking))
     index_prompts(store, [prompt for prompt in prompts if prompt.hash not in present["prompts"]])
     # Last, since the mark that something is missing is among them.
     store.delete("prompts", present["prompts"] - {prompt.hash for prompt in prompts})

@@ -1,12 +1,9 @@
-"""What a prompt is given from memory: few, short, plain entries."""
+"""Choosing among the trials of a search: the best, those nearest to a limit, samples."""
 
 import random
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
-from memory.recollection import RetrievedDesign, RetrievedLesson
-from memory.vectors import VectorStore
-from tools.architecture import Architecture
 from tools.costs import Excess
 
 
@@ -57,40 +54,6 @@ def sample_best(trials: Iterable[RankableT], k: int, size: int, seed: int) -> li
     top = list(distinct.values())[:k]
     drawn = random.Random(seed).sample(range(len(top)), min(size, len(top)))  # noqa: S311
     return [top[place] for place in sorted(drawn)]
-
-
-def nearest_designs(
-    store: VectorStore,
-    architecture: Architecture,
-    reference: Architecture,
-    k: int,
-    where: Mapping[str, Any] | None = None,
-) -> list[RetrievedDesign]:
-    """The `k` past designs nearest in shape, without the design itself; `reference` is the source model's."""
-    others: dict[str, Any] = {"architecture_hash": {"$ne": architecture.hash}, **(where or {})}
-    return [
-        RetrievedDesign(
-            found.id,
-            found.metadata["design"],
-            found.metadata.get("loss"),
-            found.metadata.get("outcome", ""),
-            found.distance,
-        )
-        for found in store.nearest(architecture, reference, k, others)
-    ]
-
-
-def related_lessons(
-    store: VectorStore, text: str, k: int, where: Mapping[str, Any] | None = None
-) -> list[RetrievedLesson]:
-    """The `k` past lessons nearest in wording, each wording once."""
-    lessons: dict[str, RetrievedLesson] = {}
-    for found in store.lessons(text, 4 * k, where):
-        lesson = RetrievedLesson(
-            found.id, found.text, found.metadata.get("loss"), found.metadata.get("outcome", ""), found.distance
-        )
-        lessons.setdefault(" ".join(found.text.lower().split()), lesson)
-    return list(lessons.values())[:k]
 
 
 def _rank(trial: Rankable) -> tuple[float, int]:

@@ -4,19 +4,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePath
+from typing import NamedTuple
 
 from memory.embeddings import embed_architecture
 from memory.filters import Filter, Reach
 from memory.library import Past
 from memory.outcomes import change_of_score, describe_outcome, reason_of_failure, relative_outcome
+from memory.past_records import FinishedDesign
 from memory.records import Records
 from memory.shapes import describe_shape
 from memory.tables import Run
-from memory.trial_records import measured_alike
+from memory.trial_records import goal_of, measured_alike
 from memory.vectors import VectorStore
-from memory.views import TrialView
+from memory.views import Judged
 from tools.architecture import Architecture
 from tools.settings import GoalSettings
+
+_MOST_KEPT = 10_000
 
 
 @dataclass
@@ -26,6 +30,8 @@ class StoredLibrary:
     Sizes fit within `sizes`, smallest and largest. Figures are given of what was measured just as the search measures:
     of its own trials, and of those of runs with its source, corpus, data and recipe. Of all else it is told only
     whether it was better than its own parent; and designs of another source are described relative to that.
+
+    Finished trials never change, so that what was read once is kept; a run that is forgotten is told no more.
     """
 
     records: Records
@@ -35,8 +41,8 @@ class StoredLibrary:
     reference: Architecture
     sizes: tuple[int, int]
     reach: Reach = "same_source"
-    _runs: dict[str, Run] = field(default_factory=dict, repr=False)
-    _references: dict[str, Architecture] = field(default_factory=dict, repr=False)
+    _runs: dict[str, "_KnownRun"] = field(default_factory=dict, repr=False)
+    _pasts: dict[str, Past] = field(default_factory=dict, repr=False)
 
     @property
     def scope(self) -> Filter:
@@ -73,21 +79,23 @@ class StoredLibrary:
 
     def past(self, ids: Iterable[str]) -> dict[str, Past]:
         """From the records: what the vector store keeps beside its vectors may be of an older version."""
-        found = {name: view for name, view in self.records.named_trials(ids).items() if view.measurement is not None}
-        above = {name: f"{view.run_id}/{view.parent_number}" for name, view in found.items()}
-        parents = self.records.named_trials(
-            {above[name] for name, view in found.items() if view.parent_number is not None}
-        )
-        self._learn({view.run_id for view in found.values()})
-        return {
-            name: self._past(self._runs[view.run_id], view, parents.get(above[name]))
-            for name, view in found.items()
-            if self._runs[view.run_id].source_architecture is not None
+        run_of = {id: id.rpartition("/")[0] for id in ids}
+        known = self.records.known_run_ids(set(run_of.values()))
+        there = [id for id in run_of if run_of[id] in known]
+        if len(self._pasts) > _MOST_KEPT:
+            self._pasts.clear()
+        found = self.records.finished_designs(id for id in there if id not in self._pasts)
+        self._learn({one.run_id for one in found.values()})
+        self._pasts |= {
+            id: self._past(id, self._runs[one.run_id], one) for id, one in found.items() if one.run_id in self._runs
         }
+        return {id: self._pasts[id] for id in there if id in self._pasts}
 
-    def _past(self, run: Run, view: TrialView, parent: TrialView | None) -> Past:
-        reference, comparable = self._reference(run), self._compares(run)
-        change, same_source = change_of_score(view, parent), self._is_same_source(run)
+    def _past(self, id: str, run: "_KnownRun", one: FinishedDesign) -> Past:
+        reference, comparable = run.reference, run.comparable
+        view = Judged(measurement=one.measurement, goal=run.goal)
+        parent = None if one.parent is None else Judged(measurement=one.parent, goal=run.goal)
+        change = change_of_score(view, parent)
         if comparable:
             # The limits and the objective are those of the search that asks.
             view = view.model_copy(update={"goal": self.goal})
@@ -96,57 +104,61 @@ class StoredLibrary:
         if reason := reason_of_failure(view):
             words = f"{words} ({reason})"
         excess = view.over_limit if comparable else None
-        parameters, (smallest, largest) = view.architecture.parameters, self.sizes
+        design, (smallest, largest) = one.architecture, self.sizes
         return Past(
-            id=view.name,
-            identity=view.identity,
-            design=view.architecture.describe() if same_source else describe_shape(view.architecture, reference),
+            id=id,
+            identity=one.hash,
+            design=design.describe() if run.same_source else describe_shape(design, reference),
             outcome=words if excess is None else f"{words}, over the limit: {excess}",
             score=view.score if comparable else None,
             loss=view.loss if comparable else None,
             change=change,
             unusable=not view.succeeded or excess is not None,
-            origin=self._origin(run, comparable),
-            size=parameters / reference.parameters,
-            fits=not same_source or smallest <= parameters <= largest,
-            vector=embed_architecture(view.architecture, reference),
+            origin=run.origin,
+            size=design.parameters / reference.parameters,
+            fits=not run.same_source or smallest <= design.parameters <= largest,
+            vector=embed_architecture(design, reference),
         )
-
-    def _is_same_source(self, run: Run) -> bool:
-        own = self._own
-        return (run.source, run.source_architecture) == (own.source, own.source_architecture)
-
-    def _origin(self, run: Run, comparable: bool) -> str:
-        own = self._own
-        if run.id == own.id:
-            return ""
-        if comparable:
-            return "of another run"
-        if not self._is_same_source(run):
-            return f"of another source model, {PurePath(run.source).name}, and relative to it"
-        return "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
-
-    def _reference(self, run: Run) -> Architecture:
-        """The uncut source of a run."""
-        if run.id not in self._references:
-            self._references[run.id] = Architecture.model_validate(run.source_architecture)
-        return self._references[run.id]
-
-    def _compares(self, run: Run) -> bool:
-        """Whether figures of that run compare with those of this one."""
-        own = self._own
-        same = (run.source, run.corpus) == (own.source, own.corpus)
-        return run.id == own.id or (same and measured_alike(run, own))
 
     @cached_property
     def _own(self) -> Run:
-        self._learn({self.run_id})
-        return self._runs[self.run_id]
+        return self.records.runs_named({self.run_id})[self.run_id]
 
-    @cached_property
-    def _alike(self) -> frozenset[str]:
-        return frozenset(self.records.runs_alike(self.run_id))
+    @property
+    def _alike(self) -> list[str]:
+        """Ids of other runs that measure as this one does. There may be new ones at any time; none ever changes."""
+        ids = self.records.run_ids(self._own.source, self._own.corpus)
+        self._learn(set(ids))
+        return [id for id in ids if id != self.run_id and id in self._runs and self._runs[id].comparable]
 
     def _learn(self, run_ids: set[str]) -> None:
-        """Have these runs at hand."""
-        self._runs |= self.records.runs_named(run_ids - self._runs.keys())
+        """Have these runs at hand, but for those whose source is not known yet."""
+        own, missing = self._own, run_ids - self._runs.keys()
+        for run in self.records.runs_named(missing).values() if missing else ():
+            if run.source_architecture is not None:
+                self._runs[run.id] = _known(run, own)
+
+
+class _KnownRun(NamedTuple):
+    """What a run is to the one that asks: whether its source is the same, and whether figures compare."""
+
+    reference: Architecture
+    goal: GoalSettings
+    same_source: bool
+    comparable: bool
+    origin: str
+
+
+def _known(run: Run, own: Run) -> _KnownRun:
+    same_source = (run.source, run.source_architecture) == (own.source, own.source_architecture)
+    comparable = run.id == own.id or ((run.source, run.corpus) == (own.source, own.corpus) and measured_alike(run, own))
+    if run.id == own.id:
+        origin = ""
+    elif comparable:
+        origin = "of another run"
+    elif not same_source:
+        origin = f"of another source model, {PurePath(run.source).name}, and relative to it"
+    else:
+        origin = "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
+    reference = Architecture.model_validate(run.source_architecture)
+    return _KnownRun(reference, goal_of(run), same_source, comparable, origin)

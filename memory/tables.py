@@ -7,7 +7,7 @@ JSON columns are `JSON` on SQLite and `JSONB` on PostgreSQL. Times are aware and
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Connection, MetaData, Text, UniqueConstraint, event, select
+from sqlalchemy import JSON, BigInteger, Column, Connection, Index, MetaData, Text, UniqueConstraint, event, select
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlmodel import Field, SQLModel
@@ -75,6 +75,9 @@ class Evaluation(Table, table=True):
 
     `run_id` is the run that paid for it, None where that is not here any more.
     """
+
+    # The best ones of many are found without looking at the others.
+    __table_args__ = (Index("ix_evaluation_status_loss_parameters", "status", "loss", "parameters"),)
 
     id: int = Field(default=None, primary_key=True)
     key: str = Field(unique=True)

@@ -1,9 +1,8 @@
 """Records of trials and of the evaluations that they got."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
@@ -125,14 +124,6 @@ class TrialRecords(Database):
         with self.reading() as session:
             return _views(session, query.order_by(col(Trial.number)))
 
-    def named_trials(self, names: Iterable[str]) -> dict[str, TrialView]:
-        """The trials of these names, `RUN/NUMBER`, of any runs, by name; without those that there are not."""
-        parts = [name.rpartition("/") for name in names]
-        places = [(run_id, int(number)) for run_id, _, number in parts]
-        with self.reading() as session:
-            query = _joined().where(tuple_(col(Trial.run_id), col(Trial.number)).in_(places))
-            return {view.name: view for view in _views(session, query)} if places else {}
-
     def past_trials(
         self, source: str | None = None, corpus: str | None = None, exclude_run: str | None = None, limit: int = 100
     ) -> list[TrialView]:
@@ -142,11 +133,11 @@ class TrialRecords(Database):
         """
         query = _joined().where(col(Trial.evaluation_id).is_not(None))
         if source is not None:
-            query = query.where(Run.source == source)
+            query = query.where(col(Trial.run_id).in_(select(Run.id).where(Run.source == source)))
         if corpus is not None:
-            query = query.where(Run.corpus == corpus)
+            query = query.where(col(Trial.run_id).in_(select(Run.id).where(Run.corpus == corpus)))
         if exclude_run is not None:
-            query = query.where(Run.id != exclude_run)
+            query = query.where(Trial.run_id != exclude_run)
         with self.reading() as session:
             return _views(session, query.order_by(col(Trial.id).desc()).limit(limit))
 
@@ -163,23 +154,29 @@ class TrialRecords(Database):
             own = session.get(Run, run_id)
             if own is None:
                 raise InputError(f"there is no run {run_id!r}; `penjing runs` lists the runs there are")
-            query = _joined().where(
-                Run.id != run_id,
-                Run.source == own.source,
-                Run.corpus == own.corpus,
-                col(Evaluation.created_at) < own.created_at,
+            others = session.exec(
+                select(Run).where(Run.id != run_id, Run.source == own.source, Run.corpus == own.corpus)
             )
-            rows = [
-                row
-                for row in session.exec(query.order_by(col(Evaluation.id).desc(), col(Trial.id)))
-                if measured_alike(row[3], own)
-            ]
-        goal, found = _goal(own), dict[int, TrialView]()
-        for trial, proposal, evaluation, _ in rows:
-            view = _view(trial, proposal, evaluation, goal)
-            if view.score is not None:
-                found.setdefault(evaluation.id, view)
-        return list(found.values())[:limit]
+            wanted = col(Trial.run_id).in_([run.id for run in others if measured_alike(run, own)])
+            goal = goal_of(own)
+            accuracy = col(Evaluation.measurement)["accuracy"].as_float()
+            # Those that are told first, since reading one takes longer than finding it.
+            newest = (
+                select(Evaluation.id)
+                .where(
+                    (col(Evaluation.loss) if goal.objective == "loss" else accuracy).is_not(None),
+                    col(Evaluation.created_at) < own.created_at,
+                    select(Trial.id).where(col(Trial.evaluation_id) == col(Evaluation.id), wanted).exists(),
+                )
+                .order_by(col(Evaluation.id).desc())
+                .limit(limit)
+            )
+            query = _joined().where(col(Evaluation.id).in_(session.exec(newest).all()), wanted)
+            rows = session.exec(query.order_by(col(Evaluation.id).desc(), col(Trial.id))).all()
+        found = dict[int, TrialView]()
+        for trial, proposal, evaluation in rows:
+            found.setdefault(evaluation.id, _view(trial, proposal, evaluation, goal))
+        return list(found.values())
 
     def evaluation(self, key: str) -> Evaluation | None:
         """The evaluation of this key, if it was ever paid."""
@@ -205,10 +202,10 @@ def _is_own(session: Session, evaluation: Evaluation) -> bool:
     return payer is not None and payer.imported_at is None
 
 
-def _joined() -> "Select[Trial, Proposal, Evaluation, Run]":
-    """Trials, each with its proposal, its evaluation where it has one, and its run."""
+def _joined() -> "Select[Trial, Proposal, Evaluation]":
+    """Trials, each with its proposal, and its evaluation where it has one."""
     return (
-        select(Trial, Proposal, Evaluation, Run)
+        select(Trial, Proposal, Evaluation)
         .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
         .join(Run, col(Run.id) == col(Trial.run_id))
         .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
@@ -217,26 +214,24 @@ def _joined() -> "Select[Trial, Proposal, Evaluation, Run]":
     )
 
 
-def _views(session: Session, query: "Select[Trial, Proposal, Evaluation, Run]") -> list[TrialView]:
-    goals: dict[str, GoalSettings] = {}
-    views = []
-    for trial, proposal, evaluation, run in session.exec(query):
-        if run.id not in goals:
-            goals[run.id] = _goal(run)
-        views.append(_view(trial, proposal, evaluation, goals[run.id]))
-    return views
+def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
+    rows = session.exec(query).all()
+    # Not with every trial: a run's settings are long.
+    runs = session.exec(select(Run).where(col(Run.id).in_({trial.run_id for trial, _, _ in rows})))
+    goals = {run.id: goal_of(run) for run in runs}
+    return [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
 
 
 def measured_alike(one: Run, other: Run) -> bool:
     """Whether two runs of one source and corpus measure designs in the same way, but for the seed."""
     deciding = ["data", "recipe"]
-    if _goal(other).objective == "accuracy":
+    if goal_of(other).objective == "accuracy":
         deciding += ["objective", "objective_tasks", "objective_limit", "task_data"]
     same = all(one.config.get(name) == other.config.get(name) for name in deciding)
     return same and one.source_architecture == other.source_architecture
 
 
-def _goal(run: Run) -> GoalSettings:
+def goal_of(run: Run) -> GoalSettings:
     """What the run is after, as its settings say it; a run of before there was a setting has its default."""
     return GoalSettings.model_validate(
         {name: run.config[name] for name in GoalSettings.model_fields.keys() & run.config}

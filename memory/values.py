@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def storable(value: Any) -> Any:
     """Text that UTF-8 can hold: a chat model's JSON may decode to lone surrogates, and PostgreSQL takes no NUL."""
@@ -23,19 +25,36 @@ def _is_plain(value: Any) -> bool:
     if not isinstance(value, dict | list):
         return False
     try:
-        text = json.dumps(value)
+        return _is_clean(json.dumps(value))
     except (TypeError, ValueError):
         return False
-    # Written in ASCII; beside NUL these are surrogates, also those of pairs.
+
+
+def _is_clean(text: str) -> bool:
+    """Whether JSON in ASCII has no NUL, and no surrogates, be they those of pairs."""
     return "\\u0000" not in text and "\\ud" not in text
+
+
+class Written(str):
+    """JSON text on its way into a JSON column."""
+
+    __slots__ = ()
+
+
+def written(value: Any) -> Written:
+    """JSON of a value as `storable` has it, written once for all the columns that it goes into."""
+    text = to_json(value)
+    return Written(text if _is_clean(text) else to_json(storable(value)))
 
 
 def to_json(value: Any) -> str:
     """Strict JSON: not-a-number and infinities, which PostgreSQL refuses, become strings that pydantic reads back."""
+    if isinstance(value, Written):
+        return str(value)
     try:
-        return json.dumps(value, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:
-        return json.dumps(_spell_out(value), allow_nan=False)
+        return _ENCODER.encode(_spell_out(value))
 
 
 def _spell_out(value: Any) -> Any:

@@ -1,12 +1,11 @@
 """The collections below the vector store: what is kept with each vector, writing, and searching with conditions.
 
-With a vector go the few fields that searches narrow by, and all else that is known as one JSON text, since every field
-is rows of Chroma's database and takes its time. A condition is not left to Chroma, which would first list all that
-meets it: more neighbours than are wanted are looked at, and those that meet it are taken. Only where these are too few
-is it rare enough for Chroma's own search among what meets it.
+With a vector go only the few fields that searches narrow by, since every field is rows of Chroma's database and takes
+its time. A condition is not left to Chroma, which would first list all that meets it: more neighbours than are wanted
+are looked at, and those that meet it are taken. Only where these are too few is it rare enough for Chroma's own search
+among what meets it.
 """
 
-import json
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -25,26 +24,24 @@ if TYPE_CHECKING:
     import chromadb
     from filelock import BaseFileLock
 
-CollectionName = Literal["architectures", "lessons", "prompts"]
-COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "lessons", "prompts")
+CollectionName = Literal["architectures", "failures", "lessons", "prompts"]
+COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "failures", "lessons", "prompts")
+"""Of designs, those that failed are apart: they are few, and looked for among themselves."""
 Metadata = Mapping[str, str | int | float | bool | None]
 
-NARROWED: dict[CollectionName, tuple[str, ...]] = {
-    "architectures": ("run_id", "source", "corpus", "fidelity", "succeeded", "parameters"),
-    "lessons": ("run_id", "source", "corpus"),
-    "prompts": (),
-}
-"""The fields that Chroma itself can narrow by. What meets conditions on others is found among the 2,000 nearest."""
+_SHAPES = ("architectures", "failures")
+_LAYOUT = 2
+"""Whoever changes what is kept with the vectors counts on, and stores are made again."""
 
-# Chroma writes its index to disk after this many changes; until then they are in its log.
-_SYNC_THRESHOLD = 1000
-_FACTS = "facts"
+# Chroma writes its index to disk after this many changes; until then they are in its log, and an opening repeats them.
+_SYNC_THRESHOLD = 250
+# So many candidates are kept on the way to the nearest. Sentences are all about equally far from one another.
+_CANDIDATES = {"architectures": 200, "failures": 200, "lessons": 1500, "prompts": 200}
 # So many neighbours are looked at for those that meet a condition, before Chroma looks among what meets it.
 _LOOKED_AT = (32, 400)
-# What few meet: the trials of one run, and those that failed.
-_RARE = ("run_id", "succeeded")
-# And among so many where a condition is on a field that Chroma does not know; it has a limit near 30,000.
-_MOST = 2000
+# Few meet this, so that all of them are compared with.
+_RARE = "run_id"
+_MOST_KEPT = 20_000
 
 
 class Row(NamedTuple):
@@ -96,6 +93,7 @@ class VectorCollections:
     def _open(self) -> None:
         from chromadb.errors import ChromaError
 
+        self._kept: dict[CollectionName, dict[str, dict[str, Any]]] = {name: {} for name in COLLECTIONS}
         with self._kept_still():
             self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
             self._collections: dict[CollectionName, chromadb.Collection] = {}
@@ -105,8 +103,9 @@ class VectorCollections:
                         self._stored_name(name),
                         configuration={
                             "hnsw": {
-                                "space": "l2" if name == "architectures" else "cosine",
+                                "space": "l2" if name in _SHAPES else "cosine",
                                 "sync_threshold": _SYNC_THRESHOLD,
+                                "ef_search": _CANDIDATES[name],
                             }
                         },
                         embedding_function=None,
@@ -120,8 +119,8 @@ class VectorCollections:
                 raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
 
     def _stored_name(self, name: CollectionName) -> str:
-        embedding = ARCHITECTURE_EMBEDDING if name == "architectures" else self.embedding.name
-        return f"{self._prefix}{name}-{embedding}"
+        embedding = ARCHITECTURE_EMBEDDING if name in _SHAPES else self.embedding.name
+        return f"{self._prefix}{name}{_LAYOUT}-{embedding}"
 
     def _probe(self, name: CollectionName) -> None:
         """Ask for more neighbours than Chroma's log can hold: a lost index is otherwise answered from the log alone."""
@@ -190,6 +189,8 @@ class VectorCollections:
 
     def delete(self, name: CollectionName, ids: Collection[str]) -> None:
         """Take entries out."""
+        for id in ids:
+            self._kept[name].pop(id, None)
         for batch in _batches(list(ids), self._client.get_max_batch_size()):
             with self._writing():
                 self._collections[name].delete(ids=batch)
@@ -198,7 +199,10 @@ class VectorCollections:
         self, name: CollectionName, ids: Sequence[str], embeddings: Any, metadatas: Sequence[dict[str, Any]]
     ) -> None:
         """Put rows in, over those of the same ids: ids, vectors [rows, dimensions], what is known of each."""
-        rows = [{**_narrowing(name, metadata), _FACTS: json.dumps(metadata)} for metadata in metadatas]
+        # Chroma has no place for missing values.
+        rows = [{key: value for key, value in metadata.items() if value is not None} for metadata in metadatas]
+        for id in ids:
+            self._kept[name].pop(id, None)
         for batch in _batches(range(len(ids)), self._client.get_max_batch_size()):
             part = slice(batch[0], batch[-1] + 1)
             with self._writing():
@@ -214,32 +218,51 @@ class VectorCollections:
             return []
         if not where:
             return self._query(name, k, vector, None)
-        rare = {key: where[key] for key in _RARE if key in where and where[key] is not True and key in NARROWED[name]}
-        if rare:
-            # Chroma would list all that meets each of the others.
-            count = max(_LOOKED_AT[0], 8 * k)
-            rows = self._query(name, count, vector, chroma_conditions(rare, NARROWED[name]))
-            found = [row for row in rows if meets(row.metadata, where)]
-            if len(found) >= k or len(rows) < count:
-                return found[:k]
+        if _RARE in where:
+            return self._compared(name, vector, chroma_conditions(where))[:k]
         looked_at = max(_LOOKED_AT[0], 4 * k)
-        for count in () if rare else (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
+        for count in (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
             rows = self._query(name, count, vector, None)
             found = [row for row in rows if meets(row.metadata, where)]
             if len(found) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
                 return found[:k]
-        # Chroma's own search among what meets the conditions that it knows, and of these the nearest by the others.
-        known = all(key in NARROWED[name] for key in where)
-        rows = self._query(name, k if known else _MOST, vector, chroma_conditions(where, NARROWED[name]))
-        return [row for row in rows if meets(row.metadata, where)][:k]
+        return self._query(name, k, vector, chroma_conditions(where))
 
     def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
         with self._reading():
             found: Any = self._collections[name].query(
-                query_embeddings=[vector], n_results=count, where=conditions, include=["metadatas", "distances"]
+                query_embeddings=[vector], n_results=count, where=conditions, include=["distances"]
             )
-        rows = zip(*(found[part][0] for part in ("ids", "distances", "metadatas")), strict=True)
-        return [Row(id, distance, json.loads(metadata[_FACTS])) for id, distance, metadata in rows]
+        ids, distances = found["ids"][0], found["distances"][0]
+        metadatas = self._metadatas(name, ids)
+        return [
+            Row(id, distance, metadatas[id]) for id, distance in zip(ids, distances, strict=True) if id in metadatas
+        ]
+
+    def _metadatas(self, name: CollectionName, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """What is kept with these vectors. To read it takes longer than to find them, so that what was read is kept."""
+        kept = self._kept[name]
+        if len(kept) > _MOST_KEPT:
+            kept.clear()
+        if missing := [id for id in ids if id not in kept]:
+            with self._reading():
+                found: Any = self._collections[name].get(ids=missing, include=["metadatas"])
+            kept |= {id: metadata or {} for id, metadata in zip(found["ids"], found["metadatas"], strict=True)}
+        return kept
+
+    def _compared(self, name: CollectionName, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
+        """All that meets the conditions, nearest first."""
+        with self._reading():
+            found: Any = self._collections[name].get(where=conditions, include=["metadatas", "embeddings"])
+        if not found["ids"]:
+            return []
+        vectors, asked = np.asarray(found["embeddings"], dtype=np.float64), np.asarray(vector, dtype=np.float64)
+        if name in _SHAPES:
+            distances = ((vectors - asked) ** 2).sum(axis=1)
+        else:
+            distances = 1 - vectors @ asked / (np.linalg.norm(vectors, axis=1) * np.linalg.norm(asked))
+        order = np.argsort(distances, kind="stable")
+        return [Row(found["ids"][at], float(distances[at]), found["metadatas"][at] or {}) for at in order]
 
     def _kept_still(self) -> AbstractContextManager[object]:
         """Chroma may write to its folder whenever it is used, also when it is asked."""
@@ -274,11 +297,6 @@ class VectorCollections:
         return BrokenStoreError(
             f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
         )
-
-
-def _narrowing(name: CollectionName, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    # Chroma has no place for missing values.
-    return {key: metadata[key] for key in NARROWED[name] if metadata.get(key) is not None}
 
 
 def _batches(items: Any, size: int) -> Iterable[Any]:

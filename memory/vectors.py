@@ -11,13 +11,14 @@ import numpy as np
 from memory.conditions import Where
 from memory.embedding_server import EmbeddingError
 from memory.embeddings import embed_architecture
-from memory.vector_collections import CollectionName, Metadata, VectorCollections
-from memory.views import TrialView
+from memory.indexed_trial import IndexedTrial
+from memory.vector_collections import CollectionName, Metadata, Row, VectorCollections
 from tools.architecture import Architecture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DESIGNS: tuple[tuple[CollectionName, bool], ...] = (("architectures", True), ("failures", False))
 _TEXT = "text"
 _INCOMPLETE = "incomplete"
 
@@ -49,16 +50,25 @@ class VectorStore(VectorCollections):
 
     on_trouble: Callable[[str], None] | None = None
 
-    def add_trials(self, trials: Sequence[tuple[str, TrialView, Architecture, Metadata]]) -> None:
-        """Put evaluated designs in: id `RUN/NUMBER`, trial, the source's architecture, metadata beside the usual."""
-        rows = {id: (trial, reference, metadata) for id, trial, reference, metadata in trials}
-        if rows:
-            self.upsert(
-                "architectures",
-                list(rows),
-                np.stack([embed_architecture(trial.architecture, source) for trial, source, _ in rows.values()]),
-                [{**describe_trial(trial), **metadata} for trial, _, metadata in rows.values()],
-            )
+    def add_trials(self, trials: Sequence[IndexedTrial]) -> None:
+        """Put finished trials in: their lessons, and then their designs, those that failed apart from the others."""
+        # A design that is there has its lessons there, also after a kill in the middle.
+        self.add_lessons(
+            [
+                (f"{trial.name}/{line}", text, {"run_id": trial.run_id, "source": trial.source, "corpus": trial.corpus})
+                for trial in trials
+                for line, text in enumerate(trial.rationale)
+            ]
+        )
+        for name, succeeded in _DESIGNS:
+            rows = {trial.name: trial for trial in trials if trial.succeeded == succeeded}
+            if rows:
+                self.upsert(
+                    name,
+                    list(rows),
+                    np.stack([embed_architecture(trial.architecture, trial.reference) for trial in rows.values()]),
+                    [_described(trial) for trial in rows.values()],
+                )
 
     def add_lessons(self, lessons: Sequence[tuple[str, str, Metadata]]) -> None:
         """Put lessons in: id, text, metadata."""
@@ -72,12 +82,19 @@ class VectorStore(VectorCollections):
     def nearest(
         self, architecture: Architecture, reference: Architecture, k: int, where: Where | None = None
     ) -> list[Neighbour]:
-        """The `k` designs nearest in shape, nearest first, that meet the conditions."""
+        """The `k` designs nearest in shape, nearest first, that meet the conditions.
+
+        With the condition `succeeded` only those that did, or only those that failed, which is as quick.
+        """
+        conditions = dict(where or {})
+        wanted = conditions.pop("succeeded", None)
         vector = embed_architecture(architecture, reference)
-        return [
-            Neighbour(id, max(0.0, distance) ** 0.5, metadata)
-            for id, distance, metadata in self.search("architectures", k, where, vector)
-        ]
+        rows: list[Row] = []
+        for name, succeeded in _DESIGNS:
+            if wanted in (None, succeeded):
+                rows += self.search(name, k, conditions, vector)
+        rows.sort(key=lambda row: row.distance)
+        return [Neighbour(row.id, max(0.0, row.distance) ** 0.5, row.metadata) for row in rows[:k]]
 
     def lessons(self, text: str, k: int, where: Where | None = None) -> list[Passage]:
         """The `k` lessons nearest in wording, nearest first, that meet the conditions."""
@@ -101,7 +118,10 @@ class VectorStore(VectorCollections):
     def _passages(self, name: CollectionName, text: str, k: int, where: Where | None) -> list[Passage]:
         vectors = self._embedded([text])
         found = [] if vectors is None else self.search(name, k, where, vectors[0])
-        return [Passage(id, distance, metadata, metadata.pop(_TEXT)) for id, distance, metadata in found]
+        return [
+            Passage(id, distance, {key: value for key, value in metadata.items() if key != _TEXT}, metadata[_TEXT])
+            for id, distance, metadata in found
+        ]
 
     def _embedded(self, texts: Sequence[str]) -> "NDArray[np.float32] | None":
         try:
@@ -113,19 +133,13 @@ class VectorStore(VectorCollections):
             return None
 
 
-def describe_trial(trial: TrialView) -> dict[str, str | int | float | bool | None]:
-    """What is kept beside the vector of a design, to filter by and to tell."""
-    measured = trial.measurement
+def _described(trial: IndexedTrial) -> dict[str, str | int | float | bool | None]:
+    """What searches narrow designs by; all else that is told of them is in the records."""
     return {
         "run_id": trial.run_id,
-        "number": trial.number,
-        "stage": trial.stage,
-        "proposer": trial.proposer,
-        "architecture_hash": trial.architecture.hash,
-        "design": trial.architecture.describe(),
+        "source": trial.source,
+        "corpus": trial.corpus,
+        "fidelity": trial.fidelity,
         "parameters": trial.architecture.parameters,
-        "succeeded": trial.succeeded,
-        "loss": trial.loss,
-        "fidelity": measured.fidelity if measured else None,
-        "failure": measured.failure.kind if measured and measured.failure else None,
+        "architecture_hash": trial.architecture.hash,
     }

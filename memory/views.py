@@ -10,49 +10,16 @@ from tools.measurement import Measurement
 from tools.settings import GoalSettings
 
 
-class TrialView(BaseModel):
-    """One design of a run with its origin and its figures; `measurement` is None until it is evaluated.
+class Judged(BaseModel):
+    """What a trial was found to be, None until it is evaluated, and the `goal` that it is judged by.
 
-    `goal` is what its run is after. The same evaluation may be within the limits of one run and over those of another.
+    The same evaluation may be within the limits of one run and over those of another.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    trial_id: int
-    run_id: str
-    number: int
-    stage: str
-    proposer: str
-    parent_number: int | None
-    architecture: Architecture
     measurement: Measurement | None
-    rationale: tuple[str, ...]
-    outcome: str
-    forecast: float | None
-    expected_score: float | None = None
-    expected_deviation: float | None = None
-    cached: bool
-    prompt_hash: str | None
-    based_on: tuple[int, ...]
-    proposal_id: int
-    evaluation_key: str | None
-    created_at: datetime
     goal: GoalSettings = GoalSettings()
-
-    @property
-    def name(self) -> str:
-        """The trial's name across runs, `RUN/NUMBER`; also its id in the vector store."""
-        return f"{self.run_id}/{self.number}"
-
-    @property
-    def identity(self) -> str:
-        """Canonical hash of its design."""
-        return self.architecture.hash
-
-    @property
-    def is_rejected(self) -> bool:
-        """Whether its user did not let it be paid for: it has no measurement, and will have none."""
-        return self.outcome == "rejected"
 
     @property
     def loss(self) -> float | None:
@@ -85,6 +52,44 @@ class TrialView(BaseModel):
     def acceptable(self) -> bool:
         """Whether it succeeded within the limits of its run, so that it may be the best."""
         return self.succeeded and self.score is not None and self.over_limit is None
+
+
+class TrialView(Judged):
+    """One design of a run with its origin and its figures; `goal` is what its run is after."""
+
+    trial_id: int
+    run_id: str
+    number: int
+    stage: str
+    proposer: str
+    parent_number: int | None
+    architecture: Architecture
+    rationale: tuple[str, ...]
+    outcome: str
+    forecast: float | None
+    expected_score: float | None = None
+    expected_deviation: float | None = None
+    cached: bool
+    prompt_hash: str | None
+    based_on: tuple[int, ...]
+    proposal_id: int
+    evaluation_key: str | None
+    created_at: datetime
+
+    @property
+    def name(self) -> str:
+        """The trial's name across runs, `RUN/NUMBER`; also its id in the vector store."""
+        return f"{self.run_id}/{self.number}"
+
+    @property
+    def identity(self) -> str:
+        """Canonical hash of its design."""
+        return self.architecture.hash
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether its user did not let it be paid for: it has no measurement, and will have none."""
+        return self.outcome == "rejected"
 
     @property
     def file_mb(self) -> float:

@@ -218,8 +218,16 @@ class Memory:
         return cls(place.path)
 
     def take_in(self, file: IO[bytes], told: Any = lambda _: None) -> ImportReport:
-        """Import what `export` wrote, all of it or nothing; `file` must be seekable."""
-        return import_records(self.records, file, _check_run, told)  # type: ignore[arg-type]
+        """Import what `export` wrote; `file` must be seekable. Searches go on meanwhile.
+
+        One that was stopped goes on when the file is imported again. Raises InputError where a line is wrong, and then
+        nothing was imported, and while another import works.
+        """
+        try:
+            with FileLock(self.home.path / "import.lock", blocking=False):
+                return import_records(self.records, file, _check_run, told)  # type: ignore[arg-type]
+        except Timeout as error:
+            raise InputError(f"Another import into {self.home.path} is at work: wait for it.") from error
 
     def _agreement(self) -> dict[str, Any]:
         """Whether the vector store holds what the records say it should; it is left as it is."""

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import groupby, pairwise
+from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -126,13 +126,14 @@ class Architecture(BaseModel):
 
     def spans(self) -> list[Span]:
         """The layers as runs of equal shapes, first to last."""
-        spans: list[Span] = []
-        start = 0
-        for shape, run in groupby(self.layers):
-            length = len(list(run))
-            spans.append(Span(first_layer=start, last_layer=start + length - 1, shape=shape))
-            start += length
-        return spans
+        return [Span(first_layer=first, last_layer=last, shape=self.layers[first]) for first, last in self._runs()]
+
+    def _runs(self) -> list[tuple[int, int]]:
+        """First and last layer of each run of equal shapes."""
+        # Plain numbers compare many times as quickly as models do.
+        widths = [(one.num_attention_heads, one.num_key_value_heads, one.intermediate_size) for one in self.layers]
+        starts = [at for at, width in enumerate(widths) if at == 0 or width != widths[at - 1]]
+        return [(first, after - 1) for first, after in pairwise([*starts, len(widths)])]
 
     def with_layers(self, layers: Sequence[LayerShape]) -> "Architecture":
         """The same network with other layer shapes."""
@@ -144,7 +145,7 @@ class Architecture(BaseModel):
         A design of more than `most_runs` runs of equal layers is told in that many parts, widths as ranges:
         `layers 0-4: kv_heads 2-3, ffn 1152-1536`.
         """
-        spans = [(span.first_layer, span.last_layer) for span in self.spans()]
+        spans = self._runs()
         if len(spans) > most_runs:
             depth = len(self.layers)
             edges = [part * depth // most_runs for part in range(most_runs + 1)]

@@ -94,7 +94,7 @@ def test_a_server_that_fails_in_a_search_costs_lessons_and_nothing_else(
         server.key = "another"
         index_trials(filled, store, "run-a", [7])
         assert store.lessons("early layers", 3) == []
-        assert store.counts() == {"architectures": 8, "lessons": 14, "prompts": 2}, "it is marked"
+        assert store.counts() == {"architectures": 7, "failures": 1, "lessons": 14, "prompts": 2}, "it is marked"
         assert len(told) == 2 and "HTTP 401" in told[0]
         store.on_trouble = None
         with pytest.raises(EmbeddingError, match="HTTP 401"):

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def fill(records: Records) -> None:
 
 
 def copied(templates: Path, name: str, folder: Path) -> Records:
+    folder.mkdir(exist_ok=True)
     shutil.copy(templates / name, folder / name)
     return Records.open(folder / name)
 
@@ -180,6 +182,49 @@ def test_importing_again_changes_nothing(two_runs: Records, other: Records) -> N
     original = contents(two_runs)
     assert taken_in(two_runs, lines).present == ["run-a", "run-b"]
     assert contents(two_runs) == original, "also where the runs were made"
+
+
+class StoppedError(Exception):
+    """A stand-in for the end of a process."""
+
+
+def test_a_stopped_import_goes_on_and_others_write_between_its_pieces(
+    two_runs: Records, other: Records, templates: Path, tmp_path: Path
+) -> None:
+    lines = lines_of(two_runs)
+    file = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
+    whole = copied(templates, "empty.db", tmp_path / "whole")
+    expected = taken_in(whole, lines)
+    pieces = list[int]()
+
+    def write_and_stop(stop: int, number: int) -> None:
+        # The first pass over the lines only checks them.
+        pieces.append(number)
+        piece = len(pieces) - len(lines) + 2
+        if piece > 0:
+            with Records.open(tmp_path / "empty.db") as search:
+                search.create_run(Run(id=f"search-{stop}-{piece}"))
+        if piece == stop:
+            raise StoppedError
+
+    for stop in range(1, len(KINDS)):
+        pieces.clear()
+        file.seek(0)
+        if stop < len(KINDS) - 1:
+            with pytest.raises(StoppedError):
+                import_records(other, file, lambda _: None, partial(write_and_stop, stop))
+            assert {other.run(run).status for run in ("run-a", "run-b")} == {"running"}, "not whole yet"
+        else:
+            report = import_records(other, file, lambda _: None, partial(write_and_stop, 99))
+    assert report.imported == expected.imported and report.present == []
+    assert {run.id.partition("-")[0] for run in other.runs()} == {"run", "search"}
+    assert [other.run(run).status for run in ("run-a", "run-b")] == ["interrupted", "finished"]
+    for run in ("run-a", "run-b"):
+        assert lines_of(other, run)[1:] == lines_of(whole, run)[1:], "as one that was not stopped"
+    before = contents(other)
+    assert taken_in(other, lines).present == ["run-a", "run-b"]
+    assert contents(other) == before
+    whole.close()
 
 
 def test_one_run_goes_with_the_evaluation_that_it_found(two_runs: Records, other: Records) -> None:
@@ -323,7 +368,7 @@ def test_settings_that_cannot_be_read_are_refused(two_runs: Records, other: Reco
 def test_a_key_that_means_another_design_here_is_refused(two_runs: Records, other: Records, design: Design) -> None:
     lines = lines_of(two_runs)
     key = str(two_runs.trial("run-a", 0).evaluation_key)
-    number = next(place for place, line in enumerate(lines, 1) if f'"key": "{key}"' in line)
+    number = next(place for place, line in enumerate(lines, 1) if f'"key":"{key}"' in line)
     mine, own = design(hidden=16), {"fidelity": "quick", "parameters": 1, "loss": 1.0}
     other.create_run(Run(id="mine"))
     other.add_evaluation(

@@ -150,8 +150,9 @@ def test_many_at_once_are_as_one_by_one(records: Records, design: Design, finish
         )
         for turn in range(1, 4)
     ]
-    assert records.add_finished_trials("run-a", bulk) == [1, 2, 3] == records.add_finished_trials("run-a", bulk)
-    assert records.add_finished_trials("run-a", bulk[:1]) == [1]
+    assert records.add_finished_trials("run-a", bulk) == [(1, True), (2, True), (3, True)]
+    assert records.add_finished_trials("run-a", bulk) == [(1, False), (2, False), (3, False)]
+    assert records.add_finished_trials("run-a", bulk[:1]) == [(1, False)]
     views = records.trials("run-a")
     assert [(view.number, view.evaluation_key) for view in views[1:]] == [(n, f"bulk-{n}") for n in (1, 2, 3)]
     assert [view.architecture for view in views[1:]] == [entry.architecture for entry in bulk]

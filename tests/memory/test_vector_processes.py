@@ -32,7 +32,7 @@ def agree(records: Records, store: VectorStore) -> None:
     """Ids, not only counts."""
     trials = records.indexed_trials()
     names = {f"{run}/{number}": lines for run, rows in trials.items() for number, lines in rows.items()}
-    assert store.ids("architectures") == names.keys()
+    assert store.ids("architectures") | store.ids("failures") == names.keys()
     assert store.ids("lessons") == {f"{name}/{line}" for name, lines in names.items() for line in range(lines)}
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from memory.rebuild import index_trials, open_vectors, rebuild_vectors, reconcile_vectors
 from memory.records import Records
-from memory.retrieval import nearest_designs, related_lessons
 from memory.tables import Run
 from memory.vectors import VectorStore
 from memory.views import TrialView
@@ -15,7 +14,7 @@ from tools.architecture import Architecture
 
 Design = Callable[..., Architecture]
 ROOT = Path(__file__).parents[2]
-EXPECTED = {"architectures": 8, "lessons": 16, "prompts": 1}
+EXPECTED = {"architectures": 7, "failures": 1, "lessons": 16, "prompts": 1}
 
 
 def test_a_new_store_is_filled_from_the_records(store: VectorStore, filled: Records) -> None:
@@ -26,7 +25,7 @@ def test_a_new_store_is_filled_from_the_records(store: VectorStore, filled: Reco
 @pytest.mark.parametrize("turn", range(8))
 def test_nearest_in_shape_come_first(store: VectorStore, design: Design, turn: int) -> None:
     found = store.nearest(design(ffn=(128, 16 * (turn + 1))), design(), 8)
-    away = [abs(neighbour.metadata["number"] - turn) for neighbour in found]
+    away = [abs(int(neighbour.id.partition("/")[2]) - turn) for neighbour in found]
     assert found[0].id == f"run-a/{turn}" and found[0].distance == pytest.approx(0, abs=1e-3)
     assert away == sorted(away)
     # One of two layers is 16/128 narrower or wider: a root mean square of 0.125 / sqrt(2) for each step.
@@ -36,25 +35,27 @@ def test_nearest_in_shape_come_first(store: VectorStore, design: Design, turn: i
 def test_filters_apply(store: VectorStore, design: Design) -> None:
     failed = store.nearest(design(), design(), 8, {"succeeded": False})
     assert [neighbour.id for neighbour in failed] == ["run-a/3"]
-    assert failed[0].metadata["outcome"] == "failed: out of memory"
-    assert store.nearest(design(), design(), 8, {"run_id": "run-a", "loss": {"$lt": 3.45}})[0].id == "run-a/7"
+    sizes = {"$gte": design(ffn=(128, 80)).parameters, "$lte": design(ffn=(128, 112)).parameters}
+    for narrowed in ({"parameters": sizes}, {"parameters": sizes, "run_id": "run-a"}):
+        assert [found.id for found in store.nearest(design(), design(), 8, narrowed)] == [
+            "run-a/6",
+            "run-a/5",
+            "run-a/4",
+        ]
+    assert store.nearest(design(), design(), 2, {"succeeded": True})[1].id == "run-a/6"
     assert store.nearest(design(), design(), 8, {"run_id": "other", "succeeded": True}) == []
     assert store.nearest(design(), design(), 0) == []
 
 
-def test_designs_for_a_prompt_leave_out_the_design_itself(store: VectorStore, design: Design) -> None:
-    found = nearest_designs(store, design(ffn=(128, 96)), design(), 2)
+def test_a_design_can_be_left_out(store: VectorStore, design: Design) -> None:
+    asked = design(ffn=(128, 96))
+    found = store.nearest(asked, design(), 2, {"architecture_hash": {"$ne": asked.hash}})
     assert {entry.id for entry in found} == {"run-a/4", "run-a/6"}
-    assert "ffn 128" in found[0].design
-    outcomes = {entry.id: entry.outcome for entry in found}
-    assert outcomes == {"run-a/4": "loss 3.600", "run-a/6": "loss 3.400, 0.100 below its parent"}
 
 
-def test_lessons_are_found_by_their_wording_once_each(store: VectorStore) -> None:
-    found = related_lessons(store, "early layers should be kept wide", 3)
-    assert found[0].text == "keep the early layers wide"
-    assert len({lesson.text for lesson in found}) == len(found) == 3
-    assert related_lessons(store, "narrow the late FFN to 96", 1)[0].loss == pytest.approx(3.5)
+def test_texts_are_found_by_their_wording(store: VectorStore) -> None:
+    assert store.lessons("early layers should be kept wide", 3)[0].text == "keep the early layers wide"
+    assert store.lessons("narrow the late FFN to 96", 1)[0].id == "run-a/5/0"
     assert store.prompts("compact model designer", 5)[0].metadata == {"name": "evolver"}
 
 
@@ -79,8 +80,8 @@ def test_a_store_that_lags_or_leads_is_put_right(
     finish_trial(filled, "unknown-source", 0, design(), 2.0, rationale=["not indexed"])
     store.add_prompts([("stale", "a prompt that no record has", {"name": "x"})])
     assert reconcile_vectors(filled, store)
-    assert store.counts() == {"architectures": 9, "lessons": 17, "prompts": 1}
-    assert store.lessons("halve the hidden size", 1)[0].metadata["loss"] == 2.0
+    assert store.counts() == EXPECTED | {"architectures": 8, "lessons": 17}
+    assert store.lessons("halve the hidden size", 1)[0].id == "run-a/8/0"
     assert store.ids("prompts") == {"abc"}
 
 
@@ -92,15 +93,21 @@ def test_rebuilding_gives_the_same_answers(store: VectorStore, filled: Records, 
     assert store.counts() == EXPECTED
 
 
-def test_conditions_on_fields_that_chroma_does_not_know(store: VectorStore, design: Design) -> None:
-    assert [found.id for found in store.nearest(design(), design(), 9, {"number": {"$in": [2, 5]}})] == [
-        "run-a/5",
-        "run-a/2",
-    ]
-    assert store.nearest(design(), design(), 9, {"number": {"$gt": 7}}) == []
-    assert len(store.nearest(design(), design(), 9, {"failure": {"$ne": "out_of_memory"}, "number": {"$lt": 5}})) == 4
-    # Many more than are looked at first, and the one that is wanted is the farthest.
-    store.add_lessons([(f"run-b/{index}/0", f"lesson {index % 7}", {"run_id": "run-b"}) for index in range(600)])
-    store.add_lessons([("run-c/0/0", "keep", {"run_id": "run-c"}), ("run-c/1/0", "wide", {"run_id": "run-c"})])
-    assert {found.id for found in store.lessons("lesson 3", 3, {"run_id": "run-c"})} == {"run-c/0/0", "run-c/1/0"}
-    assert store.lessons("lesson 3", 3, {"nothing": "known"}) == []
+def test_what_few_meet_is_found_behind_many_that_are_nearer(store: VectorStore, design: Design) -> None:
+    for run, source, count in (("run-b", "b", 600), ("run-c", "c", 2)):
+        places = {"run_id": run, "source": source, "corpus": "docs"}
+        store.add_lessons([(f"{run}/{index}/0", f"{run} lesson {index % 7}", places) for index in range(count)])
+    for where in ({"run_id": "run-c"}, {"source": "c"}, {"source": "c", "corpus": "docs"}):
+        found = store.lessons("run-b lesson 3", 3, where)
+        assert {one.id for one in found} == {"run-c/0/0", "run-c/1/0"}
+        assert found[0].distance <= found[1].distance
+    assert store.lessons("lesson 3", 3, {"source": "d"}) == [] == store.lessons("lesson 3", 3, {"run_id": "d"})
+
+
+def test_comparing_all_of_a_run_gives_the_distances_of_the_index(store: VectorStore, design: Design) -> None:
+    words = "narrow the FFN"
+    by_index, compared = store.lessons(words, 16), store.lessons(words, 16, {"run_id": "run-a"})
+    assert [one.distance for one in compared] == pytest.approx([one.distance for one in by_index], abs=1e-5)
+    shapes = [store.nearest(design(), design(), 8, where) for where in ({}, {"run_id": "run-a"})]
+    assert [one.id for one in shapes[0]] == [one.id for one in shapes[1]]
+    assert [one.distance for one in shapes[1]] == pytest.approx([one.distance for one in shapes[0]], abs=1e-5)
