@@ -7,7 +7,7 @@ from graph.trace import TracedCall
 from penjing.html_report import story_text
 from penjing.page.charts import show_picture
 from penjing.page.places import open_trial
-from penjing.page.reading import chosen_run, snapshot_of, story_of, told
+from penjing.page.reading import chosen_run, records, snapshot_of, story_of, told
 from penjing.page.words import as_markdown, show_text
 from penjing.trace_lines import call_lines
 from tools.errors import InputError
@@ -25,12 +25,12 @@ def show_trial() -> None:
     number = _chosen(snapshot.trials[-1].number)
     st.title(as_markdown(f"Trial {number} of {run.id}"))
     numbers = [trial.number for trial in snapshot.trials]
-    trial = snapshot.trial(number)
+    snapshot.trial(number)
     other = st.selectbox("Trial", numbers, index=numbers.index(number), key=f"another than {number}")
     if other != number:
         open_trial(run.id, other)
     story = story_of(run.id, number)
-    _origin(story, trial.prompt_hash)
+    _origin(story)
     shapes, training, drops = snapshot.trial_pictures(number)
     show_picture(shapes)
     left, right = st.columns(2)
@@ -50,15 +50,17 @@ def _chosen(last: int) -> int:
     return int(given)
 
 
-def _origin(story: Story, version: str | None) -> None:
+def _origin(story: Story) -> None:
     st.markdown(f"**{as_markdown(story.outcome)}**")
     origin = ", ".join(f"trial {one.number}" for one in story.based_on)
     stage = story.stage.replace("_", " ")
     st.markdown(
         as_markdown(f"By {story.proposer} in turn {story.turn} ({stage}){', from ' + origin if origin else ''}.")
     )
-    if version is not None:
-        st.markdown(as_markdown(f"Asked for by version {version} of its template."))
+    versions = dict.fromkeys(call.prompt_hash for call in story.conversation if call.prompt_hash is not None)
+    if versions:
+        words = ", ".join(f"{records().prompt(version).name} {version}" for version in versions)
+        st.markdown(as_markdown(f"Asked with these versions of templates: {words}."))
     expected = [] if story.forecast is None else [f"saliency cut {story.forecast:.3g}"]
     if story.expected_score is not None and story.expected_deviation is not None:
         expected.append(f"the surrogate expected {abs(story.expected_score):.4f} ± {story.expected_deviation:.4f}")
