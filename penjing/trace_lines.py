@@ -146,7 +146,7 @@ def _result(span: TracedSpan) -> list[str]:
         found.append(f"loss {loss:.4f}{' from the records' if facts.get('penjing.cached') else ''}")
     if span.kind == "RETRIEVER" and "penjing.retrieved" in facts:
         rows = json.loads(facts["penjing.retrieved"])
-        found.append(f"{len(rows)} entries")
+        found.append(f"{len(rows)} {'entry' if len(rows) == 1 else 'entries'}")
     if span.kind == "TOOL":
         found.append(_shortened(f"{facts.get('input.value', '')} -> {facts.get('output.value', '')}"))
     if span.call is not None:
@@ -156,7 +156,7 @@ def _result(span: TracedSpan) -> list[str]:
 
 
 def _costs(span: TracedSpan) -> list[str]:
-    found = [] if span.seconds is None else [_duration(span.seconds)]
+    found = [] if span.seconds is None else [duration(span.seconds)]
     if span.input_tokens or span.output_tokens:
         found.append(f"{span.input_tokens:,} + {span.output_tokens:,} tokens")
     if span.cost_usd:
@@ -164,10 +164,14 @@ def _costs(span: TracedSpan) -> list[str]:
     return found
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words, to three digits or whole seconds."""
     if seconds < 1:
         return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _shortened(text: str) -> str:

@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from penjing.commands import app
+from penjing.trace_lines import duration
 from tests.fake_openai import FakeOpenAI
 
 runner = CliRunner()
@@ -41,6 +42,14 @@ def refused(*arguments: str) -> str:
     result = runner.invoke(app, ["trace", *arguments])
     assert result.exit_code == 2 and "Traceback" not in result.stderr, result.output
     return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.0123, "12 ms"), (59.94, "59.9 s"), (59.96, "1 min 0 s"), (899.7, "15 min 0 s"), (135.2, "2 min 15 s")],
+)
+def test_a_minute_has_sixty_seconds(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_what_a_run_did(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
