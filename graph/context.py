@@ -25,6 +25,7 @@ from graph.state import Stage
 from graph.tracing import Tracing
 from memory.recollection import Recollection
 from memory.records import Records
+from memory.stored_library import StoredLibrary
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from prompts.library import PromptLibrary
@@ -111,6 +112,19 @@ class SearchContext(RunContext):
     prompt_news: PromptNews = field(default_factory=PromptNews)
     recollections: dict[int, Recollection] = field(default_factory=dict)
     approvals_told: set[int] = field(default_factory=set)
+
+    @cached_property
+    def library(self) -> StoredLibrary:
+        """The past as the search may see it; what it has read of finished trials it keeps from turn to turn."""
+        return StoredLibrary(
+            records=self.records,
+            vectors=self.vectors,
+            run_id=self.run_id,
+            goal=self.config.goal_settings(),
+            reference=self.space.source,
+            sizes=(self.space.settings.min_parameters, self.space.most_parameters),
+            reach=self.config.past_runs,
+        )
 
     def proposer(self, stage: Stage, candidate: int = 0, tools: "tuple[BaseTool, ...]" = ()) -> Proposer:
         """Whose turn it is in `stage`; each of the designs of a turn is asked for in a conversation of its own.

@@ -35,7 +35,7 @@ def recollect(context: SearchContext, stage: Stage, turn: int, parent: TrialView
 
 
 def _look(context: SearchContext, stage: Stage, turn: int, parent: TrialView) -> Recollection:
-    config, library = context.config, library_of(context)
+    config, library = context.config, context.library
     design = parent.architecture
     # Lessons are looked up by what was thought and made last.
     topic = " ".join([*parent.rationale, design.describe()])
@@ -53,20 +53,6 @@ def _look(context: SearchContext, stage: Stage, turn: int, parent: TrialView) ->
         wordings=tuple(wordings),
         patterns=tuple(as_told(told, context.run_id)),
         evidence=tuple(findings(context, stage, turn, parent)),
-    )
-
-
-def library_of(context: SearchContext) -> StoredLibrary:
-    """The past as the search may see it."""
-    space, config = context.space, context.config
-    return StoredLibrary(
-        records=context.records,
-        vectors=context.vectors,
-        run_id=context.run_id,
-        goal=config.goal_settings(),
-        reference=space.source,
-        sizes=(space.settings.min_parameters, space.most_parameters),
-        reach=config.past_runs,
     )
 
 

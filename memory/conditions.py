@@ -11,17 +11,22 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {
     "$gte": operator.ge,
     "$lt": operator.lt,
     "$lte": operator.le,
-    "$eq": operator.eq,
 }
 
 
 def meets(metadata: Mapping[str, Any], where: Where) -> bool:
     """Whether all conditions hold; what is missing equals nothing and is neither above nor below anything."""
-    return all(
-        _holds(metadata.get(key), operator, operand)
-        for key, wanted in where.items()
-        for operator, operand in _operators(wanted)
-    )
+    return matcher(where)(metadata)
+
+
+def matcher(where: Where) -> Callable[[Mapping[str, Any]], bool]:
+    """`meets` for many: what says of metadata whether they meet the conditions."""
+    checks = [(key, *one) for key, wanted in where.items() for one in _operators(wanted)]
+
+    def met(metadata: Mapping[str, Any]) -> bool:
+        return all(_holds(metadata.get(key), symbol, operand) for key, symbol, operand in checks)
+
+    return met
 
 
 def chroma_conditions(where: Where) -> dict[str, Any] | None:
@@ -35,6 +40,8 @@ def _operators(wanted: Any) -> Collection[tuple[str, Any]]:
 
 
 def _holds(value: Any, operator: str, operand: Any) -> bool:
+    if operator == "$eq":
+        return bool(value == operand) and value is not None
     if operator == "$ne":
         return bool(value != operand)
     if operator in ("$in", "$nin"):

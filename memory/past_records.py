@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from sqlalchemy.orm import aliased
-from sqlmodel import col, func, select
+from sqlmodel import col, select
 
 from memory.database import Database
 from memory.tables import Evaluation, Run, Trial
@@ -109,12 +109,11 @@ class PastRecords(Database):
         )
         with self.reading() as session:
             order = list(session.exec(best))
-            firsts = (
-                select(Trial.evaluation_id, func.min(Trial.id))
-                .where(col(Trial.evaluation_id).in_(order), wanted)
-                .group_by(col(Trial.evaluation_id))
+            rows = session.exec(
+                select(Trial.evaluation_id, Trial.run_id, Trial.number)
+                .where(col(Trial.evaluation_id).in_(order))
+                .order_by(col(Trial.id).desc())
             )
-            first = dict(session.exec(firsts).all())
-            rows = session.exec(select(Trial.id, Trial.run_id, Trial.number).where(col(Trial.id).in_(first.values())))
-            names = {id: f"{run_id}/{number}" for id, run_id, number in rows}
-        return [names[first[id]] for id in order]
+            within = set(run_ids)
+            first = {id: f"{run_id}/{number}" for id, run_id, number in rows if run_id in within}
+        return [first[id] for id in order]

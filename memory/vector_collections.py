@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 import numpy as np
 
 from memory.chroma_client import BrokenStoreError, open_folder, open_server, unreachable
-from memory.conditions import Where, chroma_conditions, meets
+from memory.conditions import Where, chroma_conditions, matcher
 from memory.embeddings import ARCHITECTURE_EMBEDDING
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
 from tools.errors import InputError
@@ -220,12 +220,16 @@ class VectorCollections:
             return self._query(name, k, vector, None)
         if _RARE in where:
             return self._compared(name, vector, chroma_conditions(where))[:k]
-        looked_at = max(_LOOKED_AT[0], 4 * k)
-        for count in (looked_at, max(_LOOKED_AT[1], 4 * looked_at)):
+        meet, count = matcher(where), max(_LOOKED_AT[0], 4 * k)
+        most = max(_LOOKED_AT[1], 16 * k)
+        while count <= most:
             rows = self._query(name, count, vector, None)
-            found = [row for row in rows if meets(row.metadata, where)]
+            found = [row for row in rows if meet(row.metadata)]
             if len(found) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
                 return found[:k]
+            # So many as would do if those behind met the conditions as often, and half as many again.
+            expected = 3 * k * len(rows) // (2 * len(found)) if found else most
+            count = max(2 * count, min(expected, most))
         return self._query(name, k, vector, chroma_conditions(where))
 
     def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
