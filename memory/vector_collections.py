@@ -95,6 +95,8 @@ class VectorCollections:
 
         self._kept: dict[CollectionName, dict[str, dict[str, Any]]] = {name: {} for name in COLLECTIONS}
         with self._kept_still():
+            if isinstance(self.place, Path):
+                _require_whole(self.place)
             self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
             self._collections: dict[CollectionName, chromadb.Collection] = {}
             try:
@@ -301,6 +303,14 @@ class VectorCollections:
         return BrokenStoreError(
             f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
         )
+
+
+def _require_whole(folder: Path) -> None:
+    """Refuse an index that was written with a file of no length: Chroma would read memory that nobody has written."""
+    for written in folder.glob("*/index_metadata.pickle"):
+        for file in written.parent.iterdir():
+            if file.stat().st_size == 0:
+                raise BrokenStoreError(f"the vectors in {folder} cannot be read: {file.name} is empty")
 
 
 def _batches(items: Any, size: int) -> Iterable[Any]:

@@ -13,6 +13,7 @@ from memory.chroma_client import BrokenStoreError
 from memory.rebuild import open_vectors
 from memory.records import Records
 from memory.vectors import VectorStore
+from tests.memory.conftest import make_design
 from tools.architecture import Architecture
 from tools.errors import InputError
 
@@ -89,6 +90,22 @@ def test_a_damaged_index_stops_the_next_start_at_most_once(large: tuple[Path, Pa
         holder = hold(tmp_path / "records.db", *large)
         said, _ = holder.communicate(timeout=60)
     assert (holder.returncode, said.split()) == (0, [str(large[0]), str(sum(EXPECTED.values()))])
+
+
+@pytest.mark.parametrize(
+    "name", ["data_level0.bin", "header.bin", "length.bin", "link_lists.bin", "index_metadata.pickle"]
+)
+def test_an_index_file_of_no_length_is_noticed(large: tuple[Path, Path], filled: Records, name: str) -> None:
+    emptied = [file for file in large[0].glob(f"*/{name}") if file.with_name("index_metadata.pickle").is_file()]
+    assert emptied and all(file.stat().st_size for file in emptied)
+    for file in emptied:
+        file.write_bytes(b"")
+    with pytest.raises(BrokenStoreError, match=f"{name} is empty"):
+        VectorStore(large[0])
+    with open_vectors(*large, filled) as store:
+        assert store.counts() == EXPECTED, "made again from the records, so without what these do not have"
+        assert len(store.lessons("narrow the late FFN", 16)) == 16
+        assert len(store.nearest(make_design(), make_design(), 9)) == 8
 
 
 def test_a_folder_whose_opening_crashed_is_made_again(filled: Records, places: tuple[Path, Path]) -> None:
