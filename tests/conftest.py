@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tools.architecture import Architecture, LayerShape
 from tools.quiet import quiet_transformers
+
+# Nothing here asserts on speed, and a busy machine is no failure; the rest is as hypothesis has it for this place.
+settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Threads cost more than they give at these sizes, most of all where the cores are shared.
 torch.set_num_threads(1)
