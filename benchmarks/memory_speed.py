@@ -16,8 +16,9 @@ search puts it in; `after` the look-up right after it. Opening is that of a fres
 and their agreement checked; its imports are stated apart. `second` is the opening of another process while this one
 owns the store. Rebuilding is from the records alone.
 
-`holds`: at the largest size a look-up of designs and one of lessons, as a search asks, have a median of at most 20 ms,
-at least 500 designs a second go in, and opening takes at most a second. A whole turn's retrieval has no mark.
+`holds`: at the largest size a turn's retrieval, which is what a search waits for, has a median of at most 20 ms, at least
+500 designs a second go in, and opening takes at most a second. Insertion in batches is what filling a store takes: a
+search puts in one trial at a time.
 """
 
 import argparse
@@ -238,9 +239,8 @@ def measure(home: Home, sizes: Sequence[int]) -> dict[str, Any]:
 def holds(rows: Mapping[str, Any]) -> bool:
     """Whether the marks are met at the largest size."""
     row = rows[max(rows, key=int)]
-    asked = row["look_ups"]["as a search asks"]
     return bool(
-        all(asked[kind]["median_ms"] <= RETRIEVAL_MS for kind in ("designs", "lessons"))
+        row["turn"]["median_ms"] <= RETRIEVAL_MS
         and row["designs_per_second"] >= INSERTIONS
         and row["opening"]["seconds"] <= OPENING_SECONDS
     )
@@ -253,13 +253,13 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     curves: list[tuple[str, float | None, dict[str, list[float]]]] = [
         (
             "a turn's retrieval, median, ms",
-            None,
+            RETRIEVAL_MS,
             {"all of it": [row["turn"]["median_ms"] for row in kept]}
             | {name: [row["turn_parts"][name]["median_ms"] for row in kept] for name in kept[0]["turn_parts"]},
         ),
         (
             "look-up in the vector store, median, ms",
-            RETRIEVAL_MS,
+            None,
             {
                 f"{kind}, {name}": [row["look_ups"][name][kind]["median_ms"] for row in kept]
                 for name, found in kept[0]["look_ups"].items()
