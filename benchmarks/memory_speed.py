@@ -16,9 +16,9 @@ search puts it in; `after` the look-up right after it. Opening is that of a fres
 and their agreement checked; its imports are stated apart. `second` is the opening of another process while this one
 owns the store. Rebuilding is from the records alone.
 
-`holds`: at the largest size a turn's retrieval, which is what a search waits for, has a median of at most 20 ms, at least
-500 designs a second go in, and opening takes at most a second. Insertion in batches is what filling a store takes: a
-search puts in one trial at a time.
+`holds`: at the largest size a turn's retrieval, which is what a search waits for, has a median of at most 20 ms, at
+least 500 designs a second go in, and opening takes at most a second. Insertion in batches is what filling a store
+takes: a search puts in one trial at a time.
 """
 
 import argparse
