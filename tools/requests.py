@@ -9,13 +9,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from tools.architecture import Architecture
+from tools.fidelity import Fidelity
 from tools.measurement import Measurement
 from tools.settings import DataSettings, Recipe
 
 NUMERICS_VERSION = 3
 """Raised when the same request would give another result, so that cached results are not taken for new ones."""
-
-Fidelity = Literal["untrained", "short_training"]
 
 
 class Progress(BaseModel):
@@ -85,7 +84,10 @@ class Survey(BaseModel):
 
 
 class TrialRequest(BaseModel):
-    """Grow the surveyed source into one design and measure it; weights and results go to `folder`."""
+    """Grow the surveyed source into one design and measure it; weights and results go to `folder`.
+
+    At `long_training` the recipe has the steps of that: see `tools.fidelity.Ladder.recipe_of`.
+    """
 
     model_config = ConfigDict(frozen=True)
 

@@ -52,7 +52,7 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     load_training_state(trainer, survey.folder / STATE_FOLDER)
     saliency = Saliency.load(survey.folder / SALIENCY_FILE)
     statistics = load_file(survey.folder / STATISTICS_FILE)
-    steps = recipe.training_steps if request.fidelity == "short_training" else 0
+    steps = 0 if request.fidelity == "one_shot" else recipe.training_steps
     if steps == 0:
         # Without training there is nothing to spread the cuts over.
         recipe = recipe.model_copy(update={"drops": 1, "update_steps": 1})

@@ -113,7 +113,7 @@ def test_design_seed_fidelity_and_tasks_count(tmp_path: Path) -> None:
         request(tmp_path, design=Architecture.model_validate(wider)),
         request(tmp_path, design=Architecture.model_validate(turned)),
         request(tmp_path, seed=1),
-        request(tmp_path, fidelity="untrained"),
+        request(tmp_path, fidelity="one_shot"),
         request(tmp_path, accuracy=tasks()),
         request(tmp_path, accuracy=tasks(tasks=("copa",))),
         request(tmp_path, accuracy=tasks(limit=None)),
