@@ -134,7 +134,9 @@ def insert_if_new(session: Session, row: SQLModel, *unique: str) -> None:
     """INSERT .. ON CONFLICT (unique columns) DO NOTHING; the row stays out of the session."""
     table = type(row).__table__  # type: ignore[attr-defined]
     given_by_database = set() if "id" in unique else {"id"}
-    values = storable(row.model_dump(exclude=given_by_database))
+    # What is left out is NULL, or what the table has for it.
+    given = row.model_dump(exclude=given_by_database)
+    values = storable({name: value for name, value in given.items() if value is not None})
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     session.execute(dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=unique))
 

@@ -36,8 +36,8 @@ def _rows(session: Session, wanted: list[str]) -> Iterator[tuple[str, dict[str, 
     called = select(Call.prompt_hash).where(col(Call.run_id).in_(wanted))
     prompts = select(Prompt).where(or_(col(Prompt.hash).in_(used), col(Prompt.hash).in_(called)))
     yield from _plain(session, "prompt", prompts.order_by(col(Prompt.hash)))
-    runs = select(Run).where(col(Run.id).in_(wanted)).order_by(col(Run.created_at), col(Run.id))
-    yield from _plain(session, "run", runs, without=("imported_at",))
+    runs = select(Run).where(col(Run.id).in_(wanted)).order_by(col(Run.position), col(Run.created_at), col(Run.id))
+    yield from _plain(session, "run", runs, without=("imported_at", "position", "evaluations_before"))
     found = select(Trial.evaluation_id).where(col(Trial.run_id).in_(wanted))
     evaluations = select(Evaluation).where(or_(col(Evaluation.run_id).in_(wanted), col(Evaluation.id).in_(found)))
     for kind, row in _plain(session, "evaluation", evaluations.order_by(col(Evaluation.id)), without=("id",)):

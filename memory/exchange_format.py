@@ -105,7 +105,7 @@ KINDS: Mapping[str, type[Line]] = {
     "prompt": _line(Prompt),
     "run": _line(
         Run,
-        without=("imported_at",),
+        without=("imported_at", "position", "evaluations_before"),
         id=RunId,
         status=Literal["running", "interrupted", "finished", "failed"],
     ),

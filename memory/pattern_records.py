@@ -7,6 +7,7 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import Select
 
 from memory.database import Database, insert_if_new
+from memory.run_records import newest_first
 from memory.tables import Pattern, PatternTest, Proposal, Run, Trial
 from tools.errors import InputError
 
@@ -81,7 +82,7 @@ class PatternRecords(Database):
             latest = (
                 select(Run.id)
                 .where(Run.id != run_id, Run.source == own.source, Run.corpus == own.corpus)
-                .order_by(col(Run.created_at).desc(), col(Run.id).desc())
+                .order_by(*newest_first())
                 .limit(most_runs)
             )
             query = _numbered().where(col(Pattern.run_id).in_(session.exec(latest).all()))

@@ -9,6 +9,11 @@ from memory.tables import Run
 from tools.errors import InputError
 
 
+def newest_first() -> tuple[Any, ...]:
+    """By what runs are ordered: as they were written down; those of one import by the clock of their own home."""
+    return col(Run.position).desc(), col(Run.created_at).desc(), col(Run.id).desc()
+
+
 class RunRecords(Database):
     """Runs: create, find by id or the beginning of one, change."""
 
@@ -33,7 +38,7 @@ class RunRecords(Database):
         with self.reading() as session:
             if name == "latest":
                 # One's own before those of another home.
-                order = (col(Run.imported_at).is_not(None), col(Run.created_at).desc(), col(Run.id).desc())
+                order = (col(Run.imported_at).is_not(None), *newest_first())
                 newest = session.exec(select(Run).order_by(*order)).first()
                 if newest is None:
                     raise InputError("there is no run yet; start one with `penjing search`, see `penjing runs`")
@@ -53,7 +58,7 @@ class RunRecords(Database):
     def runs(self) -> list[Run]:
         """All runs, newest first."""
         with self.reading() as session:
-            return list(session.exec(select(Run).order_by(col(Run.created_at).desc(), col(Run.id).desc())).all())
+            return list(session.exec(select(Run).order_by(*newest_first())).all())
 
     def update_run(self, run_id: str, **fields: Any) -> Run:
         """Change fields of a run and return it.

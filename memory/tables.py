@@ -7,7 +7,22 @@ JSON columns are `JSON` on SQLite and `JSONB` on PostgreSQL. Times are aware and
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, Connection, Index, MetaData, Text, UniqueConstraint, event, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    Text,
+    UniqueConstraint,
+    column,
+    event,
+    func,
+    select,
+    table,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapper, ORMExecuteState, Session
 from sqlmodel import Field, SQLModel
@@ -37,6 +52,11 @@ def json_column(*, nullable: bool = False) -> Column[Any]:
     return Column(portable, nullable=nullable)
 
 
+def _greatest(column_name: str, of: str) -> Any:
+    """For the database, as it writes a row: the greatest value of a column of integers, 0 where there is none."""
+    return select(func.coalesce(func.max(column(column_name)), 0)).select_from(table(of)).scalar_subquery()
+
+
 class Table(SQLModel):
     """What all tables share: their own metadata, apart from other SQLModel tables in the process."""
 
@@ -48,7 +68,8 @@ class Run(Table, table=True):
 
     `wall_clock_seconds` is what all its sessions took together. A branch goes on from trial `branch_at` of the run
     `branch_of`: what is of turns before its `first_turn` was copied from there. `imported_at` marks a run of another
-    home: it can be looked at, and is never gone on with.
+    home: it can be looked at, and is never gone on with. `position` counts runs as they were written down, and
+    `evaluations_before` is the last id of an evaluation then: the clock may have been set back since.
     """
 
     id: str = Field(primary_key=True)
@@ -68,6 +89,12 @@ class Run(Table, table=True):
     created_at: datetime = Field(default_factory=now, index=True)
     finished_at: datetime | None = None
     imported_at: datetime | None = None
+    position: int = Field(
+        default=None, sa_column=Column(Integer, nullable=False, default=_greatest("position", "run") + 1)
+    )
+    evaluations_before: int = Field(
+        default=None, sa_column=Column(Integer, nullable=False, default=_greatest("id", "evaluation"))
+    )
 
 
 class Evaluation(Table, table=True):

@@ -165,7 +165,7 @@ class TrialRecords(Database):
                 select(Evaluation.id)
                 .where(
                     (col(Evaluation.loss) if goal.objective == "loss" else accuracy).is_not(None),
-                    col(Evaluation.created_at) < own.created_at,
+                    col(Evaluation.id) <= own.evaluations_before,
                     select(Trial.id).where(col(Trial.evaluation_id) == col(Evaluation.id), wanted).exists(),
                 )
                 .order_by(col(Evaluation.id).desc())
