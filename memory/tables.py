@@ -172,6 +172,28 @@ class Trial(Table, table=True):
     created_at: datetime = Field(default_factory=now)
 
 
+class Promotion(Table, table=True):
+    """A trial that is measured again on a higher rung. It gets that evaluation once and is immutable from then on.
+
+    Rung 0 is the trial's own evaluation. `rank`, from 1, is the place that it had among the `rivals` on the rung below
+    when it was promoted, itself included; `turn` is the one that was next then.
+    """
+
+    __table_args__ = (UniqueConstraint("trial_id", "rung"),)
+
+    id: int = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id", index=True)
+    trial_id: int = Field(foreign_key="trial.id")
+    turn: int
+    rung: int
+    fidelity: str
+    rank: int
+    rivals: int
+    evaluation_id: int | None = Field(default=None, foreign_key="evaluation.id", index=True)
+    cached: bool = False
+    created_at: datetime = Field(default_factory=now)
+
+
 class Approval(Table, table=True):
     """A trial that its user is asked about before it is paid for; `decision` is None while nobody has decided.
 
@@ -292,21 +314,23 @@ class Call(Table, table=True):
 
 
 @event.listens_for(Trial, "before_update")
-def _keep_finished(_mapper: Mapper[Trial], connection: Connection, trial: Trial) -> None:
-    """Refuse to change a trial whose row already names an evaluation."""
-    stored = Trial.__table__.c  # type: ignore[attr-defined]
-    evaluation_id = connection.execute(select(stored.evaluation_id).where(stored.id == trial.id)).scalar_one()
+@event.listens_for(Promotion, "before_update")
+def _keep_finished(_mapper: Mapper[Any], connection: Connection, row: Trial | Promotion) -> None:
+    """Refuse to change what already names an evaluation in its row."""
+    stored = type(row).__table__.c  # type: ignore[union-attr]
+    evaluation_id = connection.execute(select(stored.evaluation_id).where(stored.id == row.id)).scalar_one()
     if evaluation_id is not None:
-        raise FinishedTrialError(f"trial {trial.number} of run {trial.run_id} is finished and cannot be changed")
+        raise FinishedTrialError(f"{_words(row)} of run {row.run_id} is finished and cannot be changed")
 
 
 @event.listens_for(Session, "do_orm_execute")
 def _keep_finished_in_bulk(state: ORMExecuteState) -> None:
-    """The same for an UPDATE of many trials at once, which passes by the single ones."""
-    if not state.is_update or state.bind_mapper is None or state.bind_mapper.class_ is not Trial:
+    """The same for an UPDATE of many rows at once, which passes by the single ones."""
+    kind = None if state.bind_mapper is None else state.bind_mapper.class_
+    if not state.is_update or kind not in (Trial, Promotion):
         return
-    stored = Trial.__table__.c  # type: ignore[attr-defined]
-    chosen = select(stored.run_id, stored.number).where(stored.evaluation_id.is_not(None)).limit(1)
+    stored = kind.__table__.c
+    chosen = select(stored.id).where(stored.evaluation_id.is_not(None)).limit(1)
     conditions = getattr(state.statement, "whereclause", None)
     rows = state.parameters
     if isinstance(rows, list):
@@ -315,4 +339,9 @@ def _keep_finished_in_bulk(state: ORMExecuteState) -> None:
         chosen = chosen.where(conditions)
     finished = state.session.connection().execute(chosen).first()
     if finished is not None:
-        raise FinishedTrialError(f"trial {finished.number} of run {finished.run_id} is finished and cannot be changed")
+        found = state.session.get_one(kind, finished.id)
+        raise FinishedTrialError(f"{_words(found)} of run {found.run_id} is finished and cannot be changed")
+
+
+def _words(row: Trial | Promotion) -> str:
+    return f"trial {row.number}" if isinstance(row, Trial) else f"rung {row.rung} of a trial"
