@@ -5,6 +5,7 @@ and, where the environment names an endpoint (OTEL_EXPORTER_OTLP_ENDPOINT), ther
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ _OF_CALLS = (
     "output.value",
 )
 """What the row of a call has already, and may be long."""
+_STEP = 1000
+"""Nanoseconds: what the records tell apart."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -54,8 +57,9 @@ class OpenSpan:
 class Tracing:
     """Makes the spans of one run; `close` sends off what waits to be sent. Without `off` it goes into the records."""
 
-    def __init__(self, tracer: trace.Tracer, close: Callable[[], None] | None = None) -> None:
-        self._tracer, self._close = tracer, close
+    def __init__(self, tracer: trace.Tracer, close: Callable[[], None] | None = None, last: int = 0) -> None:
+        """`last` is when the span began, in nanoseconds, that all others come after."""
+        self._tracer, self._close, self._last = tracer, close, last
 
     @classmethod
     def off(cls) -> "Tracing":
@@ -78,14 +82,27 @@ class Tracing:
         provider.add_span_processor(_to_records(records, run_id))
         if any(os.environ.get(name) for name in _ENDPOINTS):
             provider.add_span_processor(_to_endpoint())
-        return cls(provider.get_tracer("penjing"), provider.shutdown)
+        newest = records.newest_span(run_id)
+        last = 0 if newest is None else int(newest.started_at.timestamp() * 1e6) * _STEP
+        return cls(provider.get_tracer("penjing"), provider.shutdown, last)
 
     @contextmanager
     def span(self, name: str, kind: Kind, attributes: Mapping[str, Any] | None = None) -> Iterator[OpenSpan]:
         """A span around the work within; an error that leaves it is its status."""
         given = _plain({"openinference.span.kind": kind, **(attributes or {})})
-        with self._tracer.start_as_current_span(name, attributes=given, record_exception=False) as span:
-            yield OpenSpan(span)
+        began, started = self._now(), time.monotonic_ns()
+        span = self._tracer.start_span(name, attributes=given, start_time=began)
+        try:
+            with trace.use_span(span, record_exception=False):
+                yield OpenSpan(span)
+        finally:
+            # As long as it took, also where the clock was set meanwhile.
+            span.end(began + time.monotonic_ns() - started)
+
+    def _now(self) -> int:
+        """Nanoseconds by the machine's clock, but never before the last: spans stand in the order of their times."""
+        self._last = max(time.time_ns(), self._last + _STEP)
+        return self._last
 
     def close(self) -> None:
         """Nothing may be traced after it."""

@@ -23,6 +23,12 @@ class SpanRecords(Database):
             if (span := session.get(Span, span_id)) is not None:
                 change(span, fields)
 
+    def newest_span(self, run_id: str) -> Span | None:
+        """The span of a run that began last, if there is any."""
+        with self.reading() as session:
+            query = select(Span).where(Span.run_id == run_id).order_by(col(Span.started_at).desc())
+            return session.exec(query.limit(1)).first()
+
     def spans(self, run_id: str) -> list[Span]:
         """All spans of a run in the order in which they began."""
         with self.reading() as session:
