@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from graph.builder import make_graph
+from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
 from graph.folder import Home
 from memory.records import Records
@@ -29,9 +28,10 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
     Raises:
         InputError: the run has no such trial, or does not stand after it, or `config` measures otherwise.
     """
-    _require_same_measure(SearchConfig.model_validate({**run.config, "home": config.home}), config)
+    before = SearchConfig.model_validate({**run.config, "home": config.home})
+    _require_same_measure(before, config)
     trial = records.trial(run.id, at)
-    state = _in_a_thread(_state_after, Home(config.home), run.id, at)
+    state = _in_a_thread(_state_after, before, run.id, at)
     if trial.measurement is None or state is None:
         raise InputError(
             f"Run {run.id} never went on from trial {at}, so there is nothing to branch from; "
@@ -57,7 +57,7 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
         shutil.copyfile(old.guidance, new.guidance)
     if old.prompts.is_dir():
         shutil.copytree(old.prompts, new.prompts)
-    _in_a_thread(_begin, Home(config.home), branch.id, state)
+    _in_a_thread(_begin, config, branch.id, state)
     records.begin_branch(branch)
     return branch.id
 
@@ -71,11 +71,11 @@ def _require_same_measure(old: SearchConfig, new: SearchConfig) -> None:
         )
 
 
-async def _state_after(home: Home, run_id: str, at: int) -> dict[str, Any] | None:
+async def _state_after(config: SearchConfig, run_id: str, at: int) -> dict[str, Any] | None:
     """The state as `remember` first left it with trial `at` evaluated."""
     found = None
-    async with aiosqlite.connect(home.run(run_id).checkpoints) as connection:
-        graph = make_graph(AsyncSqliteSaver(connection))
+    async with open_checkpoints(Home(config.home).run(run_id), config.checkpoints) as checkpoints:
+        graph = make_graph(checkpoints)
         # Newest first.
         async for snapshot in graph.aget_state_history(_thread(run_id)):
             if snapshot.next == ("decide",) and at in snapshot.values.get("evaluated", []):
@@ -83,9 +83,9 @@ async def _state_after(home: Home, run_id: str, at: int) -> dict[str, Any] | Non
     return found
 
 
-async def _begin(home: Home, run_id: str, state: dict[str, Any]) -> None:
-    async with aiosqlite.connect(home.run(run_id).checkpoints) as connection:
-        graph = make_graph(AsyncSqliteSaver(connection))
+async def _begin(config: SearchConfig, run_id: str, state: dict[str, Any]) -> None:
+    async with open_checkpoints(Home(config.home).run(run_id), config.checkpoints) as checkpoints:
+        graph = make_graph(checkpoints)
         # Why the old run ended, if it did, need not end this one: `decide` looks anew.
         values: Any = {**state, "stop": "", "reached": ""}
         await graph.aupdate_state(_thread(run_id), values, as_node="remember")

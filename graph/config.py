@@ -35,6 +35,7 @@ _WITHOUT_EFFECT = {
     "record",
     "replay",
     "vectors",
+    "checkpoints",
     "approve",
     "mlflow_models",
 }

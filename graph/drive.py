@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiosqlite
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.types import Command
 
 from agents.cassette import Cassette
@@ -17,6 +15,7 @@ from agents.prices import Price, PriceTable, unpriced
 from agents.proposers import JUDGES
 from graph.approval import wait_for_decisions
 from graph.builder import make_graph
+from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
 from graph.context import SearchContext
 from graph.events import AnyEvent, StageEvent
@@ -35,7 +34,6 @@ from tools.workers import make_workers
 if TYPE_CHECKING:
     from graph.builder import Graph
 
-_LOCK_SECONDS = 30.0
 _BEAT_SECONDS = 5.0
 _MOST_STEPS = 1_000_000
 _INTERRUPT = "__interrupt__"
@@ -50,10 +48,8 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
     async with AsyncExitStack() as stack:
         emit = stack.enter_context(logged(run_id, config, emit))
         context = await _open(run_id, config, records, emit, stack)
-        connection = await stack.enter_async_context(
-            aiosqlite.connect(context.folder.checkpoints, timeout=_LOCK_SECONDS)
-        )
-        graph = make_graph(AsyncSqliteSaver(connection))
+        checkpoints = open_checkpoints(context.folder, config.checkpoints)
+        graph = make_graph(await stack.enter_async_context(checkpoints))
         thread: RunnableConfig = {"configurable": {"thread_id": run_id}, "recursion_limit": _MOST_STEPS}
         snapshot = await graph.aget_state(thread)
         if snapshot.values and context.folder.survey.is_file() and not context.survey.folder.is_dir():

@@ -20,8 +20,10 @@ from graph.spending import own_calls, spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
 from memory.retrieval import best, nearest_to_limit
+from memory.run_lock import run_held
 from memory.tables import Call, Proposal, Run, RunEvent, Span
 from memory.views import TrialView
+from tools.addresses import same_place
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -119,7 +121,10 @@ class SearchSession:
         self._require_own("gone on with")
         if self.record.status == "finished" and not self._goes_on:
             return
-        lock = self.folder.lock()
+        with self.folder.lock(), run_held(self._records, self.run_id):
+            yield from self._stream_alone()
+
+    def _stream_alone(self) -> Generator[AnyEvent, None, None]:
         events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
         loop = asyncio.new_event_loop()
         self._records.update_run(
@@ -140,7 +145,6 @@ class SearchSession:
                     loop.call_soon_threadsafe(task.cancel)
             thread.join()
             self._settle(task)
-            lock.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
 
@@ -356,6 +360,8 @@ class SearchSession:
 
     def _take(self, config: SearchConfig) -> None:
         """Go on with the settings of `config` that decide no results."""
+        if not same_place(config.checkpoints, self.config.checkpoints):
+            raise InputError(f"Run {self.run_id} keeps to the place of its checkpoints: resume it without checkpoints.")
         old, new = self.config.deciding(), config.deciding()
         if config.home != self.config.home:
             old, new = {**old, "home": str(self.config.home)}, {**new, "home": str(config.home)}

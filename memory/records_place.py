@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.addresses import without_password
 from tools.errors import InputError
 
 FILE = "records.sqlite"
@@ -68,6 +69,9 @@ def _without_password(url: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(url)._replace(password=None).render_as_string(hide_password=False)
+        make_url(url)
     except ArgumentError as error:
-        raise InputError(f"records {url!r} is no database URL; give one like postgresql://USER@HOST/NAME") from error
+        raise InputError(
+            f"records {without_password(url)!r} is no database URL; give one like postgresql://USER@HOST/NAME"
+        ) from error
+    return without_password(url)

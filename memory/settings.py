@@ -1,6 +1,10 @@
 """Settings of where memory is kept and how texts are compared; what agents get of it is set beside the agents."""
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+
+from tools.addresses import without_password
 
 
 class StoreSettings(BaseModel):
@@ -14,6 +18,11 @@ class StoreSettings(BaseModel):
         exclude=True,
         description="database of the records, like postgresql://USER@HOST/NAME; null: a SQLite file in home; a home "
         "keeps to its first choice",
+    )
+    checkpoints: str | None = Field(
+        None,
+        description="PostgreSQL database of the checkpoints, like postgresql://USER@HOST/NAME, so that another machine "
+        "can resume; null: a SQLite file in the run's folder; a run keeps to its first choice",
     )
     vectors: str | None = Field(
         None, description="address of a Chroma server, like http://localhost:8000; null: a folder in home"
@@ -32,7 +41,21 @@ class StoreSettings(BaseModel):
     def _is_address(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("vectors is the address of a Chroma server, like http://localhost:8000")
+        if value is not None and without_password(value) != value:
+            raise ValueError("the address of a Chroma server has no password")
         return value
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _is_postgresql(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("postgresql://", "postgres://")) and _has_valid_port(value)):
+            raise ValueError("checkpoints is the address of a PostgreSQL database, like postgresql://USER@HOST/NAME")
+        return value
+
+    @field_serializer("checkpoints")
+    def _shown(self, value: str | None) -> str | None:
+        """A run records its settings, and no password with them."""
+        return None if value is None else without_password(value)
 
     @field_validator("text_embedding")
     @classmethod
@@ -41,3 +64,11 @@ class StoreSettings(BaseModel):
         if value != "hashed" and not (provider == "openai" and model):
             raise ValueError("text_embedding is hashed or openai:MODEL")
         return value
+
+
+def _has_valid_port(address: str) -> bool:
+    try:
+        _ = urlsplit(address).port
+    except ValueError:
+        return False
+    return True

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from tools.addresses import without_password
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def in_words(error: ValidationError) -> str:
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"]) or "the configuration"
     message = fault["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(fault["input"], dict) else f" (it is {fault['input']!r})"
+    found = without_password(fault["input"]) if isinstance(fault["input"], str) else fault["input"]
+    shown = "" if isinstance(found, dict) else f" (it is {found!r})"
     return f"{key} cannot be used: {message}{shown}; `penjing settings` explains every setting."
 
 

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, Self
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
+from graph.checkpoints import forget_checkpoints
 from graph.config import SearchConfig
 from graph.folder import Home
 from graph.report import ResultRow
@@ -33,6 +34,7 @@ from memory.lookup import Found, FoundDesign, search_shape, search_words
 from memory.pattern_book import note_missing_patterns, patterns_of
 from memory.rebuild import Told, open_vectors, reconcile_vectors
 from memory.records import Records
+from memory.run_lock import run_held
 from memory.settings import StoreSettings
 from memory.text_embedding import TextEmbedding
 from memory.vectors import VectorStore
@@ -171,10 +173,12 @@ class Memory:
 
         Raises InputError where the run is being worked on.
         """
-        run_id = self.records.run(run).id
-        folder = self.home.run(run_id)
+        found = self.records.run(run)
+        run_id, folder = found.id, self.home.run(found.id)
         # Nobody goes on with it meanwhile.
-        with folder.lock():
+        with folder.lock(), run_held(self.records, run_id):
+            if found.imported_at is None:
+                forget_checkpoints(folder, found.config.get("checkpoints"), run_id)
             gone = forget_run(self.records, run_id)
             for name in gone.folders:
                 shutil.rmtree(self.home.evaluation(name), ignore_errors=True)

@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, settings
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from tests.chroma_server import chroma_server
+from tests.postgresql import postgresql
 from tools.architecture import Architecture, LayerShape
 from tools.quiet import quiet_transformers
+
+__all__ = ["chroma_server", "postgresql"]
 
 # Nothing here asserts on speed, and a busy machine is no failure; the rest is as hypothesis has it for this place.
 settings.register_profile("untimed", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])

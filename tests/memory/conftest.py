@@ -10,6 +10,7 @@ from memory.records import Records
 from memory.tables import Evaluation, Proposal, Run
 from memory.vectors import VectorStore
 from memory.views import TrialView
+from tests.postgresql import NewDatabase, new_file
 from tools.architecture import Architecture, FixedShape, LayerShape
 from tools.measurement import Failure, Measurement
 
@@ -75,8 +76,14 @@ def finish_trial() -> Callable[..., TrialView]:
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Records]:
-    with Records.open(tmp_path / "records.db") as opened:
+def new_database(tmp_path: Path) -> NewDatabase:
+    """Where `records` go; a module that says `new_database = both_databases` has its tests on PostgreSQL too."""
+    return lambda: new_file(tmp_path)
+
+
+@pytest.fixture
+def records(new_database: NewDatabase) -> Iterator[Records]:
+    with Records.open(new_database()) as opened:
         opened.create_run(Run(id="run-a", source="tiny", corpus="docs"))
         yield opened
 
@@ -107,6 +114,12 @@ def places(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def store(filled: Records, places: tuple[Path, Path]) -> Iterator[VectorStore]:
-    with open_vectors(*places, filled) as opened:
+def vectors_url() -> str | None:
+    """The address of a server for the vectors; a module can have one beside PostgreSQL."""
+    return None
+
+
+@pytest.fixture
+def store(filled: Records, places: tuple[Path, Path], vectors_url: str | None) -> Iterator[VectorStore]:
+    with open_vectors(*places, filled, vectors_url) as opened:
         yield opened

@@ -1,11 +1,11 @@
 """Runs on their way to another home: whole, idempotent, and nothing is taken in of what is wrong."""
 
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,15 +20,22 @@ from memory.tables import Call, Evaluation, Pattern, Proposal, Run, Table
 from tests.memory.conftest import Design, finish, make_design
 from tools.errors import InputError
 
+Copy = Callable[[str], Records]
+"""Opens a copy of records that hold two runs, `two`, or nothing, `empty`."""
 
-@pytest.fixture(scope="module")
-def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with records that hold two runs, `two.db`, and with such that hold nothing, `empty.db`."""
-    folder = tmp_path_factory.mktemp("exchange")
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def copied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgresql")
+        with Records.open(server.database(name="two")) as records:
+            fill(records)
+        return lambda name: Records.open(server.database("two" if name == "two" else "tables"))
+    folder, numbers = tmp_path_factory.mktemp("exchange"), itertools.count()
     Records.open(folder / "empty.db").close()
     with Records.open(folder / "two.db") as records:
         fill(records)
-    return folder
+    return lambda name: Records.open(shutil.copy(folder / f"{name}.db", folder / f"copy{next(numbers)}.db"))
 
 
 def fill(records: Records) -> None:
@@ -77,21 +84,15 @@ def fill(records: Records) -> None:
     records.add_event("run-b", "stage", {"kind": "stage", "run": "run-b", "stage": "survey", "message": "surveying"})
 
 
-def copied(templates: Path, name: str, folder: Path) -> Records:
-    folder.mkdir(exist_ok=True)
-    shutil.copy(templates / name, folder / name)
-    return Records.open(folder / name)
-
-
 @pytest.fixture
-def two_runs(templates: Path, tmp_path: Path) -> Iterator[Records]:
-    with copied(templates, "two.db", tmp_path) as opened:
+def two_runs(copied: Copy) -> Iterator[Records]:
+    with copied("two") as opened:
         yield opened
 
 
 @pytest.fixture
-def other(templates: Path, tmp_path: Path) -> Iterator[Records]:
-    with copied(templates, "empty.db", tmp_path) as opened:
+def other(copied: Copy) -> Iterator[Records]:
+    with copied("empty") as opened:
         yield opened
 
 
@@ -189,11 +190,11 @@ class StoppedError(Exception):
 
 
 def test_a_stopped_import_goes_on_and_others_write_between_its_pieces(
-    two_runs: Records, other: Records, templates: Path, tmp_path: Path
+    two_runs: Records, other: Records, copied: Copy
 ) -> None:
     lines = lines_of(two_runs)
     file = io.BytesIO("".join(f"{line}\n" for line in lines).encode())
-    whole = copied(templates, "empty.db", tmp_path / "whole")
+    whole = copied("empty")
     expected = taken_in(whole, lines)
     pieces = list[int]()
 
@@ -202,7 +203,7 @@ def test_a_stopped_import_goes_on_and_others_write_between_its_pieces(
         pieces.append(number)
         piece = len(pieces) - len(lines) + 2
         if piece > 0:
-            with Records.open(tmp_path / "empty.db") as search:
+            with Records.open(other.place) as search:
                 search.create_run(Run(id=f"search-{stop}-{piece}"))
         if piece == stop:
             raise StoppedError

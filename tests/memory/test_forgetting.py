@@ -4,15 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from memory.forgetting import forget_run, what_goes
 from memory.pattern_records import PatternPlace, RecordedTest
 from memory.rebuild import open_vectors
 from memory.records import Records
-from memory.tables import Call, Pattern, Proposal, Run, Span, Table
+from memory.tables import Call, Evaluation, Pattern, Proposal, Run, Span, Table
 from memory.views import TrialView
+from tests.postgresql import both_databases
 from tools.architecture import Architecture
 from tools.errors import InputError
+
+new_database = both_databases
 
 Finish = Callable[..., TrialView]
 CANARY = "canary-words-of-run-b"
@@ -65,7 +70,6 @@ def test_what_other_runs_use_stays(two_runs: Records) -> None:
     assert [one.pattern.text for one in two_runs.patterns("run-a")] == ["kept"]
     with two_runs.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM patterntest").scalar() == 1
-        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
     with pytest.raises(InputError, match="no run 'run-b'"):
         forget_run(two_runs, "run-b")
 
@@ -74,7 +78,8 @@ def test_nothing_of_the_run_is_left_in_any_table_or_file(two_runs: Records, tmp_
     def holding() -> list[str]:
         return [path.name for path in tmp_path.glob("records.db*") if CANARY.encode() in path.read_bytes()]
 
-    assert holding(), "the words can be found in the files"
+    on_sqlite = two_runs.engine.dialect.name == "sqlite"
+    assert bool(holding()) == on_sqlite, "the words can be found in the files"
     forget_run(two_runs, "run-b")
     with two_runs.engine.connect() as connection:
         for table in Table.metadata.sorted_tables:
@@ -101,7 +106,7 @@ def test_a_folder_that_another_evaluation_has_stays(
     failed = finish_trial(records, "run-b", 0, design(), None)
     with records.engine.begin() as connection:
         key = f"{paid.evaluation_key}/{failed.name}"
-        connection.exec_driver_sql("UPDATE evaluation SET key = ? WHERE run_id = 'run-b'", (key,))
+        connection.execute(update(Evaluation).where(col(Evaluation.run_id) == "run-b").values(key=key))
     assert forget_run(records, "run-b").folders == [], "its files are beside those of run-a's evaluation"
     assert forget_run(records, "run-a").folders == [paid.evaluation_key]
 

@@ -12,8 +12,11 @@ from memory.pareto import pareto_front
 from memory.records import Records
 from memory.tables import Run
 from memory.views import TrialView
+from tests.postgresql import both_databases
 from tools.architecture import Architecture
 from tools.errors import InputError
+
+new_database = both_databases
 
 Design = Callable[..., Architecture]
 # Few values, so that ties are common.

@@ -23,7 +23,10 @@ from memory.patterns import NOISE, PatternView, change_at_equal_size, state_of, 
 from memory.records import Records
 from memory.tables import Run
 from tests.memory.conftest import finish, make_design
+from tests.postgresql import NewDatabase, both_databases
 from tools.architecture import Architecture
+
+new_database = both_databases
 
 LATE = "Late layers need fewer FFN channels."
 AGAIN = "The last layers should have narrower FFN"
@@ -147,11 +150,11 @@ def test_patterns_of_other_runs_are_tested_where_they_were_given(run: Records) -
     assert patterns_of(run, "run-b") == [] and patterns_of(run, "run-a")[0].support == 2
 
 
-def test_turn_by_turn_and_at_once_are_the_same(tmp_path: Path) -> None:
+def test_turn_by_turn_and_at_once_are_the_same(new_database: NewDatabase) -> None:
     """A run of before there were patterns gets what it would have got; in any order of remembering."""
     counts = []
     for order in ("each", "at once", "shuffled"):
-        with Records.open(tmp_path / f"{order}.db") as records:
+        with Records.open(new_database()) as records:
             source = make_design().model_dump(mode="json")
             records.create_run(Run(id="run", source="tiny", corpus="docs", source_architecture=source))
             chance = random.Random(5)

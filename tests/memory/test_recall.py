@@ -19,9 +19,13 @@ from memory.shapes import describe_shape
 from memory.stored_library import StoredLibrary
 from memory.tables import Run
 from memory.vectors import VectorStore
+from tests.chroma_server import chroma_beside_postgresql
 from tests.memory.conftest import finish, make_design
+from tests.postgresql import both_databases
 from tools.architecture import Architecture
 from tools.settings import GoalSettings
+
+new_database, vectors_url = both_databases, chroma_beside_postgresql
 
 SIZES = (1, 10**9)
 
@@ -65,8 +69,8 @@ def library(records: Records, store: VectorStore, reach: Reach = "same_source", 
 
 
 @pytest.fixture
-def open_library(past: Records, places: tuple[Path, Path]) -> Any:
-    with open_vectors(*places, past) as store:
+def open_library(past: Records, places: tuple[Path, Path], vectors_url: str | None) -> Any:
+    with open_vectors(*places, past, vectors_url) as store:
         yield lambda reach="same_source", **settings: library(past, store, reach, **settings)
 
 
@@ -249,9 +253,9 @@ def test_babble_is_no_lesson(past: Records, open_library: Callable[..., StoredLi
         assert is_sentence(words)
 
 
-def test_an_empty_memory_gives_nothing(records: Records, places: tuple[Path, Path]) -> None:
+def test_an_empty_memory_gives_nothing(records: Records, places: tuple[Path, Path], vectors_url: str | None) -> None:
     records.update_run("run-a", source_architecture=make_design().model_dump(mode="json"))
-    with open_vectors(*places, records) as store:
+    with open_vectors(*places, records, vectors_url) as store:
         for reach in ("none", "same_source", "all"):
             empty = library(records, store, reach)  # type: ignore[arg-type]
             assert designs_near(empty, make_design(), 3, empty.scope) == ([], [])

@@ -1,6 +1,5 @@
 """Records: round trips, idempotence, immutability, places that cannot be used."""
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,9 +13,12 @@ from memory.bulk_records import FinishedTrial
 from memory.records import Records
 from memory.tables import Call, Evaluation, FinishedTrialError, Proposal, Run, Trial
 from memory.views import TrialView
+from tests.postgresql import NewDatabase, both_databases
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.measurement import Measurement
+
+new_database = both_databases
 
 Finish = Callable[..., TrialView]
 Design = Callable[..., Architecture]
@@ -190,8 +192,8 @@ def test_runs_are_found_by_the_beginning_of_their_id(records: Records) -> None:
         records.create_run(Run(id="x_y"))
 
 
-def test_a_run_without_runs_is_a_clear_error(tmp_path: Path) -> None:
-    with Records.open(tmp_path / "empty.db") as empty, pytest.raises(InputError, match="penjing search"):
+def test_a_run_without_runs_is_a_clear_error(new_database: NewDatabase) -> None:
+    with Records.open(new_database()) as empty, pytest.raises(InputError, match="penjing search"):
         empty.run("latest")
 
 
@@ -245,28 +247,6 @@ def test_unusable_places_are_one_sentence(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="psycopg"):
         Records.open("postgresql+psycopg://user:secret@localhost/db")
-
-
-def test_a_full_disk_is_one_sentence_and_loses_nothing(records: Records, design: Design, finish_trial: Finish) -> None:
-    finish_trial(records, "run-a", 0, design(), 1.0)
-    with records.engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite keeps to the pages that there are already
-    before = records.trials("run-a")
-    with pytest.raises(InputError, match=r"disk is full"):
-        records.add_prompt("h", "big", "x" * 1_000_000)
-    assert records.trials("run-a") == before
-
-
-def test_foreign_keys_and_the_log_are_on(records: Records, tmp_path: Path) -> None:
-    with records.engine.connect() as connection:
-        settings = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
-    assert settings == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 30000}
-    raw = sqlite3.connect(tmp_path / "records.db")
-    assert raw.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    raw.close()
 
 
 def test_what_another_run_paid_for_is_a_hit(

@@ -13,7 +13,10 @@ import memory
 from memory.records import Records
 from memory.retrieval import best, sample_best
 from memory.views import TrialView
+from tests.postgresql import both_databases
 from tools.architecture import Architecture
+
+new_database = both_databases
 
 
 def test_best_are_those_of_lowest_loss_that_succeeded(filled: Records) -> None:

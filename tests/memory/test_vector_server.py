@@ -1,10 +1,6 @@
 """Vectors on a real Chroma server on loopback: shared by several, one sentence where nobody answers."""
 
-import os
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,39 +9,17 @@ import pytest
 from memory.rebuild import index_trials, open_vectors, reconcile_vectors
 from memory.records import Records
 from memory.tables import Run
+from tests.chroma_server import running_chroma
 from tools.architecture import Architecture
 from tools.errors import InputError
 
-PROGRAM = Path(sys.executable).with_name("chroma")
 EXPECTED = {"architectures": 7, "failures": 1, "lessons": 16, "prompts": 1}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    port = free_port()
-    process = subprocess.Popen(
-        [str(PROGRAM), "run", "--path", str(tmp_path / "served"), "--host", "127.0.0.1", "--port", str(port)],
-        env={**os.environ, "ANONYMIZED_TELEMETRY": "False"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    until = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            assert process.poll() is None and time.monotonic() < until, "the server did not start"
-            time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}", process
-    process.kill()
-    process.wait()
+    with running_chroma(tmp_path / "served") as found:
+        yield found
 
 
 def test_several_share_a_server_and_each_set_of_records_has_its_own(

@@ -10,7 +10,11 @@ from memory.records import Records
 from memory.tables import Run
 from memory.vectors import VectorStore
 from memory.views import TrialView
+from tests.chroma_server import chroma_beside_postgresql
+from tests.postgresql import both_databases
 from tools.architecture import Architecture
+
+new_database, vectors_url = both_databases, chroma_beside_postgresql
 
 Design = Callable[..., Architecture]
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,9 @@ from memory.records import Records
 from memory.tables import Call, Run
 from memory.wordings import FEWEST_DESIGNS, WordingCount, added_lines, better_wordings
 from tests.memory.conftest import finish, make_design
+from tests.postgresql import both_databases
+
+new_database = both_databases
 
 OWN = "---\nname: strategies\nversion: 1\n---\n# Answer\nThink of {{ parent.design }} and write.\n"
 OTHER = "---\nname: strategies\nversion: 2\n---\n{% if x %}\nMove what is cut early to late layers.\n{% endif %}\n" + (
