@@ -2,14 +2,14 @@
 
 The first line names the run and its settings. Then come, in the order in which they happened, a line for each call of a
 chat model and one for each look into memory: memory is on it because other runs add to it too. So is what earlier runs
-had measured, where the search learns from it. No key, no header and no
-address is written. A line is on the disk before the search moves on; a last line that a killed process left unfinished
-is passed over, and taken off when the recording goes on.
+had measured, where the search learns from it, and, where several designs are evaluated at a time, which of them had
+ended before a turn. No key, no header and no address is written. A line is on the disk before the search moves on; a
+last line that a killed process left unfinished is passed over, and taken off when the recording goes on.
 """
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -23,6 +23,7 @@ from agents.taped_lines import (
     TapedCall,
     TapedDecision,
     TapedEarlier,
+    TapedEnded,
     TapedGuidance,
     TapedLine,
     TapedMemory,
@@ -51,6 +52,7 @@ class Cassette:
         self._memory = {line.turn: line for line in lines if isinstance(line, TapedMemory)}
         self._guidance = {line.turn: line.text for line in lines if isinstance(line, TapedGuidance)}
         self._decisions = {line.place: line for line in lines if isinstance(line, TapedDecision)}
+        self._ended = [line for line in lines if isinstance(line, TapedEnded)]
         self._earlier = next((line for line in lines if isinstance(line, TapedEarlier)), None)
         self._stream: IO[bytes] | None = None
         self._settings: Mapping[str, Any] = search.settings
@@ -163,6 +165,19 @@ class Cassette:
         if self.recording and taken.place not in self._decisions:
             self._decisions[taken.place] = taken
             self._write(taken)
+
+    def ended(self, turn: int, known: Collection[int]) -> list[int]:
+        """Which trials, beside those that are `known` to have, end next before `turn` is asked for, as recorded."""
+        for line in self._ended:
+            if line.turn == turn and not {*line.trials} <= {*known}:
+                return line.trials
+        return []
+
+    def have_ended(self, turn: int, trials: Sequence[int]) -> None:
+        """Record that these have ended, if this is a recording."""
+        if self.recording:
+            self._ended.append(TapedEnded(turn=turn, trials=list(trials)))
+            self._write(self._ended[-1])
 
     def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:
         """What earlier runs had measured as it was recorded, else, while recording, what `look` gives now.

@@ -44,6 +44,7 @@ class Distiller(Proposer[DesignT, DraftT, AgentStanding[TrialT]], Generic[Design
             self._prompts,
             "inspiration",
             **dialect.about_sample(sample),
+            **dialect.about_running(situation.running),
             **memory_rows(recollection),
             guidance=situation.guidance,
             outlook=situation.outlook,

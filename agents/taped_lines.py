@@ -69,6 +69,17 @@ class TapedDecision(_Line):
         return self.turn, self.candidate, self.attempt
 
 
+class TapedEnded(_Line):
+    """Which evaluations had ended before a turn was asked for, in their order; a line for each time that some had.
+
+    There are none where one design is evaluated at a time.
+    """
+
+    kind: Literal["ended"] = "ended"
+    turn: int
+    trials: list[int]
+
+
 class TapedEarlier(_Line):
     """What earlier runs had measured, where the search learns from it."""
 
@@ -130,7 +141,7 @@ class TapedCall(_Line):
         return Answer(parsed=parsed, **{name: getattr(self, name) for name in shared})
 
 
-TapedLine = TapedSearch | TapedCall | TapedMemory | TapedGuidance | TapedDecision | TapedEarlier
+TapedLine = TapedSearch | TapedCall | TapedMemory | TapedGuidance | TapedDecision | TapedEarlier | TapedEnded
 _ANY_LINE: TypeAdapter[TapedLine] = TypeAdapter(Annotated[TapedLine, Field(discriminator="kind")])
 
 

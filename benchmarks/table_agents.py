@@ -122,6 +122,7 @@ class TableSituation:
     rejection: Rejection | None = None
     recollection: Recollection = NOTHING
     guidance: str = ""
+    running: tuple[CellTrial, ...] = ()
     outlook: Outlook | None = None
 
     @property

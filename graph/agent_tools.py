@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from agents.dialects.pruned_lm import sensitivity, trial_row
 from agents.proposers import Situation
 from graph.context import SearchContext
+from graph.evaluation import evaluate_trial
 from graph.nodes.check import examiner_of
-from graph.nodes.evaluate import evaluate_trial
 from graph.screening import TOOL, expectation_in_words, surrogate_of
 from graph.state import Stage
 from memory.rebuild import index_trials

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import cycle, islice
 
 from agents.chat_answers import Answer
 from agents.conversation import Question
@@ -125,6 +126,7 @@ def _situation(
         parent=max(trials, key=lambda trial: len(trial.architecture.describe())),
         seed=0,
         recollection=_recollection(config, trials),
+        running=tuple(islice(cycle(trials), config.parallel - 1)),
         rejection=rejection,
     )
     if not config.show_picture:

@@ -7,6 +7,7 @@ A decision is a row in the records. Whoever takes it (the terminal of the search
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -169,14 +170,18 @@ def ask(context: SearchContext, numbers: Sequence[int]) -> list[int]:
 
 
 async def wait_for_decisions(context: SearchContext) -> None:
-    """Return when nothing of the run waits any more. The wall clock of the budget stands still meanwhile."""
+    """Return when nothing of the run waits any more.
+
+    The wall clock of the budget stands still meanwhile, but for evaluations that are under way.
+    """
     records, run_id = context.records, context.run_id
     numbers = [one.trial for one in records.approvals(run_id, waiting=True)]
     for one in waiting_of(records, context.config, run_id):
         context.emit(ApprovalEvent(run=run_id, trial=one.trial, design=one.design, change=one.change))
-    with context.spending.paused(), context.tracing.span("approval", "CHAIN", {"penjing.trials": numbers}):
+    with context.tracing.span("approval", "CHAIN", {"penjing.trials": numbers}):
         while await asyncio.to_thread(records.approvals, run_id, True):
-            await asyncio.sleep(_POLL_SECONDS)
+            with nullcontext() if context.under_way.busy else context.spending.paused():
+                await asyncio.sleep(_POLL_SECONDS)
 
 
 def _context(records: Records, config: SearchConfig, run_id: str) -> RunContext:

@@ -20,20 +20,20 @@ from graph.nodes.propose import propose
 from graph.nodes.remember import remember
 from graph.nodes.survey import survey
 from graph.routing import after_approve, after_check, after_decide
-from graph.state import EvaluationTask, SearchState
+from graph.state import SearchState
 
 Node = TypeVar("Node", bound=Callable[..., Awaitable[SearchState]])
 Graph = CompiledStateGraph[SearchState, SearchContext, SearchState, SearchState]
 
 
 def make_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
-    """survey -> propose -> check -> approve (-> propose: repair) -> evaluate, one branch a trial -> remember -> ..."""
+    """survey -> propose -> check -> approve (-> propose: repair) -> evaluate -> remember -> decide -> propose -> ..."""
     builder = StateGraph(SearchState, context_schema=SearchContext)
     builder.add_node("survey", _traced(survey))
     builder.add_node("propose", _traced(propose))
     builder.add_node("check", _traced(check))
     builder.add_node("approve", _traced(approve))
-    builder.add_node("evaluate", _traced(evaluate), input_schema=EvaluationTask)
+    builder.add_node("evaluate", _traced(evaluate))
     builder.add_node("remember", _traced(remember))
     builder.add_node("decide", _traced(decide))
     builder.add_node("finish", _traced(finish))
@@ -44,7 +44,7 @@ def make_graph(checkpointer: BaseCheckpointSaver[Any] | None = None) -> Graph:
     builder.add_conditional_edges("approve", after_approve, ["propose", "evaluate", "decide"])
     builder.add_edge("evaluate", "remember")
     builder.add_edge("remember", "decide")
-    builder.add_conditional_edges("decide", after_decide, ["propose", "approve", "finish"])
+    builder.add_conditional_edges("decide", after_decide, ["propose", "approve", "evaluate", "finish"])
     builder.add_edge("finish", END)
     return builder.compile(checkpointer=checkpointer, name="penjing")
 

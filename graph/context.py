@@ -23,6 +23,7 @@ from graph.space import make_space
 from graph.spending import Spending, paid_seconds
 from graph.state import Stage
 from graph.tracing import Tracing
+from graph.under_way import UnderWay
 from memory.recollection import Recollection
 from memory.records import Records
 from memory.stored_library import StoredLibrary
@@ -112,6 +113,7 @@ class SearchContext(RunContext):
     prompt_news: PromptNews = field(default_factory=PromptNews)
     recollections: dict[int, Recollection] = field(default_factory=dict)
     approvals_told: set[int] = field(default_factory=set)
+    under_way: UnderWay = field(default_factory=UnderWay)
 
     @cached_property
     def library(self) -> StoredLibrary:

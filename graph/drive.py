@@ -21,6 +21,7 @@ from graph.context import SearchContext
 from graph.events import AnyEvent, StageEvent
 from graph.folder import Home
 from graph.mlflow_log import logged
+from graph.nodes.evaluate import start as start_evaluations
 from graph.nodes.survey import take_survey
 from graph.spending import Spending
 from graph.state import SearchState
@@ -56,6 +57,7 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
             # The cache was cleared while the run was stopped.
             await take_survey(context)
             del context.survey
+        stack.push_async_callback(context.under_way.stop)
         start = None if snapshot.values or snapshot.next else SearchState()
         if snapshot.values.get("reached") and snapshot.next in ((), ("finish",)):
             # A cap had ended it: whether it still does is decided anew.
@@ -63,14 +65,15 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
             await graph.aupdate_state(thread, ended, as_node="remember")
         attributes = {"session.id": run_id, "penjing.source": config.source, "penjing.corpus": config.corpus}
         with context.tracing.span("search", "CHAIN", attributes):
+            # What a killed process had under way goes on at once, and not when the graph comes to it.
+            start_evaluations(context, snapshot.values.get("running", []))
             await _run(graph, start, thread, context)
 
 
 async def _run(
     graph: "Graph", start: "SearchState | Command[Any] | None", thread: RunnableConfig, context: SearchContext
 ) -> None:
-    # durability="sync": a finished step is on disk before the next begins. No max_concurrency: with it LangGraph
-    # holds back the writes of finished branches until the last one has started; `parallel` bounds the fan-out.
+    # durability="sync": a finished step is on disk before the next begins.
     paused = True
     while paused:
         paused = False

@@ -2,9 +2,7 @@
 
 from typing import Literal
 
-from langgraph.types import Send
-
-from graph.state import EvaluationTask, SearchState
+from graph.state import SearchState
 
 
 def after_check(state: SearchState) -> Literal["propose", "approve", "decide"]:
@@ -14,15 +12,17 @@ def after_check(state: SearchState) -> Literal["propose", "approve", "decide"]:
     return "approve" if state["waiting"] else "decide"
 
 
-def after_approve(state: SearchState) -> list[Send] | Literal["propose", "decide"]:
-    """Back to the authors of what the user rejected, else one branch for each trial, else on."""
+def after_approve(state: SearchState) -> Literal["propose", "evaluate", "decide"]:
+    """Back to the authors of what the user rejected, else on with the trials, if any are left."""
     if state["sent_back"]:
         return "propose"
-    return [Send("evaluate", EvaluationTask(trial=number)) for number in state["waiting"]] or "decide"
+    return "evaluate" if state["waiting"] else "decide"
 
 
-def after_decide(state: SearchState) -> Literal["propose", "approve", "finish"]:
-    """To the end, to trials that the budget had no room for before, or to the next turn."""
+def after_decide(state: SearchState) -> Literal["propose", "approve", "evaluate", "finish"]:
+    """To the end; to trials that the budget had no room for before; to the next turn; or to those under way."""
     if state["stop"]:
-        return "finish"
-    return "approve" if state["waiting"] else "propose"
+        return "evaluate" if state.get("running") else "finish"
+    if state["waiting"]:
+        return "approve"
+    return "propose" if state["asks"] else "evaluate"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graph.context import RunContext
+from graph.evaluation import grow
 from graph.events import StageEvent
-from graph.nodes.evaluate import grow
 from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.directories import require_free

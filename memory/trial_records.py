@@ -81,11 +81,10 @@ class TrialRecords(Database):
             session.flush()
             return trial
 
-    def reuse_evaluation(self, trial_id: int, key: str, timed_here: bool = False) -> bool:
+    def reuse_evaluation(self, trial_id: int, key: str) -> bool:
         """Give a trial that has none the evaluation of this key, if it was ever paid; whether it has one now.
 
-        It counts as cached unless its own run paid, and for no earlier trial: then a killed process paid for this one.
-        With `timed_here` it must be of a run of this home: times of another machine mean nothing here.
+        It counts as cached unless its own run paid, and for no earlier trial: then it was paid for this one.
 
         Raises:
             KeyError: there is no such trial.
@@ -97,7 +96,7 @@ class TrialRecords(Database):
             if trial.evaluation_id is not None:
                 return True
             known = session.exec(select(Evaluation).where(Evaluation.key == key).with_for_update()).first()
-            if known is None or (timed_here and not _is_own(session, known)):
+            if known is None:
                 return False
             same = select(Trial.id).where(Trial.run_id == trial.run_id, Trial.evaluation_id == known.id).limit(1)
             trial.cached = known.run_id != trial.run_id or session.exec(same).first() is not None
@@ -178,10 +177,14 @@ class TrialRecords(Database):
             found.setdefault(evaluation.id, _view(trial, proposal, evaluation, goal))
         return list(found.values())
 
-    def evaluation(self, key: str) -> Evaluation | None:
-        """The evaluation of this key, if it was ever paid."""
+    def evaluation(self, key: str, timed_here: bool = False) -> Evaluation | None:
+        """The evaluation of this key, if it was ever paid.
+
+        With `timed_here` it must be of a run of this home: times of another machine mean nothing here.
+        """
         with self.reading() as session:
-            return session.exec(select(Evaluation).where(Evaluation.key == key)).first()
+            known = session.exec(select(Evaluation).where(Evaluation.key == key)).first()
+            return None if known is not None and timed_here and not _is_own(session, known) else known
 
     def evaluations(self, run_id: str) -> list[Evaluation]:
         """The evaluations that a run paid for, in their order: not those that it found in the records."""

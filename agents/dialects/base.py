@@ -51,6 +51,10 @@ class Dialect(ABC, Generic[DesignT, DraftT, TrialT]):
     def about_sample(self, sample: Sequence[TrialT]) -> dict[str, Any]:
         """Variables of `inspiration`, besides `history` and `lessons`: the designs to learn from, and the limits."""
 
+    def about_running(self, running: Sequence[TrialT]) -> dict[str, Any]:
+        """Variables of `strategies` and `inspiration` for the designs that are being measured, where they tell any."""
+        return {}
+
     @abstractmethod
     def limits(self) -> dict[str, Any]:
         """Variables of `design`: what a design must keep."""

@@ -17,6 +17,8 @@ from tools.spaces import DesignDraft, PrunedLMSpace, SpanDraft
 _SENSITIVITY_ROWS = 6
 # Few, so that a small model completes its answer within max_tokens.
 _MOST_SPANS = 5
+MOST_RUNNING = 8
+"""Designs under way that a prompt tells of."""
 
 
 class StrategiesAnswer(BaseModel):
@@ -68,6 +70,10 @@ class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
 
     def about_sample(self, sample: Sequence[TrialView]) -> dict[str, Any]:
         return {"sample": [trial_row(trial) for trial in sample], **self.limits()}
+
+    def about_running(self, running: Sequence[TrialView]) -> dict[str, Any]:
+        """Those that were begun last, where there are many: the checker knows all."""
+        return {"running": [trial.architecture.describe() for trial in running[-MOST_RUNNING:]]}
 
     def limits(self) -> dict[str, Any]:
         """The sizes that a design may have, and whether other limits hold."""

@@ -78,6 +78,10 @@ class AgentStanding(Protocol[_TrialT]):
         """What the user wants the agents to know, in free words."""
 
     @property
+    def running(self) -> Sequence[_TrialT]:
+        """The trials whose evaluation is under way."""
+
+    @property
     def outlook(self) -> "Outlook | None":
         """What a classical searcher expects, where agents are shown it."""
 
@@ -93,9 +97,9 @@ class AgentStanding(Protocol[_TrialT]):
 class Situation:
     """All that a proposer may know at its turn; a `Standing` and an `AgentStanding` of the real space.
 
-    `trials` are the finished ones of this run in their order; `parent` is the current architecture of self-evolution;
-    `recollection` is what memory gave for this turn; `seed` is this turn's own; `guidance` is the user's; `outlook` is
-    what a classical searcher expects, where the agents are shown it.
+    `trials` are those of this run in their order, and `running` those of them whose evaluation is under way; `parent`
+    is the current architecture of self-evolution; `recollection` is what memory gave for this turn; `seed` is this
+    turn's own; `guidance` is the user's; `outlook` is what a classical searcher expects, where the agents are shown it.
     """
 
     turn: int
@@ -107,12 +111,20 @@ class Situation:
     guidance: str = ""
     outlook: "Outlook | None" = None
     rejection: Rejection | None = None
+    running: tuple[TrialView, ...] = ()
 
     @property
     def history(self) -> tuple[Tried[Architecture], ...]:
         """The trials as judges see them: a design above a measured limit of the run counts as failed."""
+        running = {trial.number for trial in self.running}
         return tuple(
-            Tried(trial.number, trial.architecture, trial.score if trial.acceptable else None) for trial in self.trials
+            Tried(
+                trial.number,
+                trial.architecture,
+                trial.score if trial.acceptable else None,
+                running=trial.number in running,
+            )
+            for trial in self.trials
         )
 
     def trial(self, number: int) -> TrialView:

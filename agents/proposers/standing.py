@@ -14,11 +14,15 @@ Draft = TypeVar("Draft", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Tried(Generic[Design]):
-    """A design that the search has tried. `value` is the lower the better; None: it failed, or is not measured yet."""
+    """A design that the search has tried. `value` is the lower the better.
+
+    None: it failed, or is not measured yet; `running` says that its evaluation is under way.
+    """
 
     number: int
     design: Design
     value: float | None
+    running: bool = False
 
 
 class Standing(Protocol[Design, Draft]):

@@ -2,7 +2,8 @@
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from agents.proposers.judge import Candidate, Judge
@@ -18,7 +19,8 @@ class TreeParzen(Judge):
     """Optuna's TPESampler with its defaults, on the parameters of the space.
 
     A study is made anew from the history at each turn. A sampled design that is not legal is brought to the nearest
-    legal one; what is learnt from is the design that was tried. Failed trials teach nothing.
+    legal one; what is learnt from is the design that was tried. Failed trials teach nothing. Those under way count as
+    bad until they end (Optuna's constant liar).
     """
 
     name: ClassVar[str] = "tpe"
@@ -38,13 +40,23 @@ class TreeParzen(Judge):
         # One line for every study would be one for every turn.
         logging.getLogger("optuna").setLevel(logging.WARNING)
         space, distributions = situation.space, _distributions(situation.space)
-        study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=rng.randrange(2**32)))
+        running = [tried for tried in situation.history if tried.running]
+        # What is under way is taken for bad, so that the next design is looked for elsewhere.
+        sampler = optuna.samplers.TPESampler(seed=rng.randrange(2**32), constant_liar=bool(running))
+        study = optuna.create_study(sampler=sampler)
+        made = partial(optuna.trial.create_trial, distributions=distributions)
         for value, tried in measured(situation.history):
-            codes = dict(zip(distributions, space.encode(tried.design), strict=True))
-            study.add_trial(optuna.trial.create_trial(params=codes, distributions=distributions, value=value))
+            study.add_trial(made(params=_codes(space, tried.design, distributions), value=value))
+        for tried in running:
+            codes = _codes(space, tried.design, distributions)
+            study.add_trial(made(params=codes, state=optuna.trial.TrialState.RUNNING))
         while True:
             codes = study.ask(distributions).params
             yield Candidate(space.decode([codes[name] for name in distributions]), "drawn by TPE")
+
+
+def _codes(space: SearchSpace[Design, Draft], design: Design, names: Iterable[str]) -> dict[str, int]:
+    return dict(zip(names, space.encode(design), strict=True))
 
 
 def _distributions(space: SearchSpace[Design, Draft]) -> "dict[str, BaseDistribution]":

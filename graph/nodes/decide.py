@@ -6,6 +6,7 @@ from graph.acceptance import accepted
 from graph.budget import Refusal
 from graph.context import SearchContext
 from graph.events import BudgetEvent, HandoverEvent
+from graph.room import has_room
 from graph.state import SearchState, Stage
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
@@ -16,30 +17,32 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     context = runtime.context
     trials = context.finished_trials()
     _tell(context, len(trials))
-    waiting = state.get("waiting", [])
+    running = state.get("running", [])
     parent = _next_parent(context, state, {trial.number: trial for trial in trials})
-    left_over = sorted({*waiting} - {trial.number for trial in trials})
-    update: SearchState = {"waiting": left_over, "parent": parent}
+    update: SearchState = {"ended": [], "parent": parent}
     if len(trials) >= context.config.trials:
         return {**update, "stop": "all trials done"}
     if state["stop"]:
         return update
-    if left_over:
-        return {**update, **_end(context.spending.refuses_evaluation(context.expected_evaluation()))}
+    if state.get("waiting"):
+        # While others run there may be room again.
+        refusal = None if running else context.spending.refuses_evaluation(context.expected_evaluation())
+        return {**update, **_end(refusal)}
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
     if state["stage"] == "judge" and state["barren"]:
         return {**update, "stop": f"there is no further design: {_who(context)} found one"}
     if (refusal := _no_room(context)) is not None:
-        return {**update, **_end(refusal)}
-    stage, relief = _next_stage(context, state, len(trials))
+        return {**update, "asks": False, **_end(None if running else refusal)}
+    stage, relief = _next_stage(context, state, len(trials) + len(running))
     if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
         turns, judge = state["barren"], context.config.judge
         context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=turns, judge=judge))
-    return {**update, "stage": stage, "relief": relief}
+    asks = has_room(context, {**state, "stage": stage}, len(running))
+    return {**update, "stage": stage, "relief": relief, "asks": asks}
 
 
-def _next_stage(context: SearchContext, state: SearchState, trials_done: int) -> tuple[Stage, int]:
+def _next_stage(context: SearchContext, state: SearchState, trials_made: int) -> tuple[Stage, int]:
     """The stage of the next turn, and how many turns the judge then has.
 
     A stage without a usable design in `patience` turns hands over to the other one, and that after as many to a judge.
@@ -52,7 +55,7 @@ def _next_stage(context: SearchContext, state: SearchState, trials_done: int) ->
         return "judge", relief - 1
     if state["barren"] >= 2 * patience:
         return "judge", patience
-    stage = _stage(context, trials_done)
+    stage = _stage(context, trials_made)
     if state["barren"] >= patience:
         stage = "knowledge_distillation" if stage == "self_evolution" else "self_evolution"
     return stage, 0
@@ -94,16 +97,16 @@ def _end(refusal: Refusal | None) -> SearchState:
     return {} if refusal is None else {"stop": str(refusal), "reached": refusal.cap}
 
 
-def _stage(context: SearchContext, trials_done: int) -> Stage:
+def _stage(context: SearchContext, trials_made: int) -> Stage:
     """Self-evolution for the first lambda designs after trial 0, then knowledge distillation."""
     evolution, _ = context.config.stages
-    return "self_evolution" if trials_done - 1 < evolution else "knowledge_distillation"
+    return "self_evolution" if trials_made - 1 < evolution else "knowledge_distillation"
 
 
 def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, TrialView]) -> int | None:
-    """The current architecture after this turn: trial 0 at first, then accepted children of self-evolution."""
+    """The current architecture after what ended last: trial 0 at first, then accepted children of self-evolution."""
     current = state.get("parent")
-    for number in state.get("waiting", []):
+    for number in state.get("ended", []):
         child = trials.get(number)
         if child is None or child.loss is None:
             continue

@@ -1,190 +1,58 @@
-"""evaluate: one branch of the fan-out grows and measures one trial; what was paid once is never paid again."""
+"""evaluate: trials are given to workers, and what came of those whose evaluation ended is taken up."""
 
-import asyncio
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
-from filelock import FileLock, Timeout
 from langgraph.runtime import Runtime
 
-from graph.budget import BudgetReachedError
-from graph.context import RunContext, SearchContext
-from graph.events import EvaluationEvent, ProgressEvent
-from graph.state import EvaluationTask, SearchState
-from graph.tracing import OpenSpan
-from memory.retrieval import best
-from memory.tables import Evaluation
-from memory.views import TrialView
-from tools.measurement import Measurement
-from tools.requests import Progress, TrialRequest
-
-LOCK_FILE = "evaluation.lock"
-_WAIT_SECONDS = 0.5
+from graph.context import SearchContext
+from graph.evaluation import evaluation_of, take_up
+from graph.room import has_room
+from graph.state import SearchState
 
 
-async def evaluate(state: EvaluationTask, runtime: Runtime[SearchContext]) -> SearchState:
-    """Give trial `state["trial"]` its measurement. The record is durable before the graph moves on.
+async def evaluate(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
+    """Start what waits; go on at once where a further design may be asked for meanwhile, else when one has ended.
 
-    Where the budget has no room for it, the trial stays without one, and `decide` says what comes of that.
+    A trial is given its result here. Where the budget has no room for it, it waits on, and `decide` says what comes of
+    that.
     """
-    trial = await evaluate_trial(runtime.context, state["trial"])
-    return {"evaluated": [] if trial.measurement is None else [trial.number]}
+    context = runtime.context
+    numbers = sorted({*state.get("running", []), *state["waiting"]})
+    start(context, numbers)
+    ended: list[int] = []
+    waiting: list[int] = []
+    for number in await _ended(context, state, numbers):
+        key = context.under_way.take(number)
+        if key is None:
+            waiting.append(number)
+        else:
+            ended.append(take_up(context, number, key).number)
+    running = [number for number in numbers if number not in {*ended, *waiting}]
+    return {"waiting": waiting, "running": running, "ended": ended, "evaluated": ended}
 
 
-async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
-    """The trial with its measurement, or, where the budget has no room for that, without one."""
-    trial = context.records.trial(context.run_id, number)
-    if trial.measurement is None:
-        design = {"penjing.design": trial.architecture.describe(), "penjing.parameters": trial.architecture.parameters}
-        with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design}) as span:
-            await _measure(context, trial)
-            trial = context.records.trial(context.run_id, number)
-            _trace(trial, span)
-    if trial.measurement is not None:
-        _tell(context, trial)
-    return trial
+def start(context: SearchContext, numbers: Iterable[int]) -> None:
+    """Give to a worker each of these trials that none has: they are new, or a killed process had them."""
+    for number in numbers:
+        if number not in context.under_way:
+            context.under_way.start(number, evaluation_of(context, number))
 
 
-async def _measure(context: SearchContext, trial: TrialView) -> None:
-    request = context.trial_request(trial.architecture)
-    if _at_hand(context, trial, request):
-        return
-    try:
-        async with _alone(context, trial, request):
-            # Another search may have paid for it in the meantime.
-            if not _at_hand(context, trial, request) and (paid := await _pay(context, trial, request)) is not None:
-                context.records.finish_trial(trial.trial_id, paid.id, cached=paid.run_id != context.run_id)
-    except BudgetReachedError:
-        return
-
-
-def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) -> bool:
-    """Whether the trial got its evaluation from the records: anyone's, or one that is its own alone.
-
-    Where time is limited, none of another home's: it was measured on another machine.
-    """
-    timed = context.config.max_latency_ms is not None
-    reuse, trial_id = context.records.reuse_evaluation, trial.trial_id
-    return reuse(trial_id, request.key, timed) or reuse(trial_id, _own_key(request, trial))
-
-
-def _own_key(request: TrialRequest, trial: TrialView) -> str:
-    """Of a result that is this trial's, but no other one's."""
-    return f"{request.key}/{trial.name}"
-
-
-@asynccontextmanager
-async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest) -> AsyncIterator[None]:
-    """The right to pay for an evaluation: one search in this home has it at a time, at most until its process ends.
-
-    Raises BudgetReachedError where the wall clock ends the wait for it.
-    """
-    request.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(request.folder / LOCK_FILE, blocking=False, thread_local=False)
-    waits = Progress(phase="waiting for another search, which grows this design", done=0, total=1)
-    while not lock.is_locked:
-        try:
-            lock.acquire()
-        except Timeout:
-            if context.spending.seconds_left() == 0:
-                raise context.spending.out_of_time() from None
-            context.emit(ProgressEvent(run=context.run_id, trial=trial.number, **waits.model_dump()))
-            await asyncio.sleep(_WAIT_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
-    """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
-    records, run_id = context.records, context.run_id
-    waiting = sum(view.measurement is None and not view.is_rejected for view in records.trials(run_id))
-    async with context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most:
-        started = time.monotonic()
-        measurement = await grow(context, request, trial.number, most)
-        seconds = time.monotonic() - started
-        key, limit = request.key, request.recipe.time_limit_seconds
-        failure = measurement.failure
-        cut_off = failure is not None and failure.kind == "time_limit" and most is not None and most < limit
-        if cut_off:
-            # Paid for all the same: recorded, but not as the trial's result.
-            key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
-        elif failure is not None or records.evaluation(key) is not None:
-            # A failure may be the machine's. Or there is one already, whose times do not hold here.
-            key = _own_key(request, trial)
-        if failure is not None and not measurement.seconds:
-            measurement = measurement.model_copy(update={"seconds": seconds})
-        evaluation = records.add_evaluation(
-            Evaluation(
-                key=key,
-                run_id=run_id,
-                architecture_hash=trial.architecture.hash,
-                architecture=trial.architecture.model_dump(mode="json"),
-                fidelity=measurement.fidelity,
-                status="done" if measurement.succeeded else "failed",
-                loss=measurement.loss,
-                parameters=measurement.parameters,
-                measurement=measurement.model_dump(mode="json"),
-            )
-        )
-    return None if cut_off else evaluation
-
-
-async def grow(
-    context: RunContext, request: TrialRequest, number: int, most_seconds: float | None = None
-) -> Measurement:
-    """Have a worker carry out `request`; its progress becomes events. Longer than `most_seconds` is a failure."""
-
-    def report(progress: Progress) -> None:
-        context.emit(ProgressEvent(run=context.run_id, trial=number, **progress.model_dump()))
-
-    return await context.workers.trial(request, report, most_seconds)
-
-
-def _trace(trial: TrialView, span: OpenSpan) -> None:
-    found = trial.measurement
-    if found is None:
-        span.fail("the budget has no room for it")
-        return
-    if found.failure is not None:
-        span.fail(found.failure.message)
-    span.say(
-        {
-            "penjing.loss": found.loss,
-            "penjing.accuracy": found.accuracy,
-            "penjing.latency_ms": found.latency_ms,
-            "penjing.training_steps": len(found.training_losses),
-            "penjing.first_training_loss": found.training_losses[0] if found.training_losses else None,
-            "penjing.last_training_loss": found.training_losses[-1] if found.training_losses else None,
-            "penjing.drop_events": len(found.drops),
-            "penjing.tokens": found.tokens,
-            "penjing.cached": trial.cached,
-            "penjing.evaluation": trial.evaluation_key,
-        }
-    )
-
-
-def _tell(context: SearchContext, trial: TrialView) -> None:
-    measurement = trial.measurement
-    if measurement is None:
-        raise ValueError(f"trial {trial.number} has no measurement after its evaluation")
-    leaders = best(context.finished_trials(), 1)
-    context.emit(
-        EvaluationEvent(
-            run=context.run_id,
-            trial=trial.number,
-            stage=trial.stage,
-            parameters=measurement.parameters,
-            loss=measurement.loss,
-            latency_ms=measurement.latency_ms,
-            seconds=measurement.seconds,
-            cached=trial.cached,
-            failure=measurement.failure.message if measurement.failure else None,
-            best_loss=leaders[0].loss if leaders else None,
-            accuracy=trial.accuracy,
-            best_accuracy=leaders[0].accuracy if leaders else None,
-            over_limit=None if trial.over_limit is None else str(trial.over_limit),
-        )
-    )
+async def _ended(context: SearchContext, state: SearchState, numbers: list[int]) -> list[int]:
+    """The trials that are taken up now, in the order in which they count."""
+    under_way, turn = context.under_way, state["turn"]
+    # With one at a time there is no order that could be another one.
+    cassette = context.cassette if context.config.parallel > 1 else None
+    taped = [] if cassette is None else cassette.ended(turn, state.get("evaluated", []))
+    if again := [number for number in taped if number in numbers]:
+        await under_way.wait(again, len(again))
+        return again
+    asks = has_room(context, state, len(numbers))
+    if asks and cassette is not None and not cassette.recording:
+        # Others had not ended yet as it was recorded.
+        return []
+    await under_way.wait(numbers, 0 if asks else min(1, len(numbers)))
+    found = under_way.ended(numbers)
+    if found and cassette is not None:
+        cassette.have_ended(turn, found)
+    return found

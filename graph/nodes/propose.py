@@ -29,7 +29,7 @@ _WORDS = {
 
 
 async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
-    """Record `proposals_per_turn` proposals for each turn, or a further one for each that was sent back.
+    """Record `proposals_per_turn` proposals for the next turn, or a further one for each that was sent back.
 
     A proposal that a killed process had recorded is not asked for again. Where the budget has no room for a question,
     the search ends after what there is; a proposal that was sent back is then left to the checker as it is.
@@ -49,17 +49,13 @@ async def propose(state: SearchState, runtime: Runtime[SearchContext]) -> Search
                 opened.append(proposal_id)
                 end = _end(error)
         return {"open": opened, **end}
-    finished = len(context.finished_trials())
-    count = 1 if stage == "greedy" else min(context.config.parallel, context.config.trials - finished)
-    candidates = 1 if stage == "greedy" else context.config.proposals_per_turn
-    for turn in range(state["turn"], state["turn"] + count):
-        for candidate in range(candidates):
-            try:
-                opened.append(await _new(context, context.stage_of(stage, turn), state, turn, candidate))
-            except BudgetReachedError as error:
-                # A turn that has a design is over; one that has none is asked again when there is more.
-                return {"open": opened, "turn": turn + (candidate > 0), **_end(error)}
-    return {"open": opened, "turn": state["turn"] + count}
+    for candidate in range(1 if stage == "greedy" else context.config.proposals_per_turn):
+        try:
+            opened.append(await _new(context, own, state, turn, candidate))
+        except BudgetReachedError as error:
+            # A turn that has a design is over; one that has none is asked again when there is more.
+            return {"open": opened, "turn": turn + (candidate > 0), **_end(error)}
+    return {"open": opened, "turn": turn + 1}
 
 
 def _end(error: BudgetReachedError) -> SearchState:
@@ -145,6 +141,7 @@ def _situation(
         seed=context.turn_seed(turn, candidate),
         recollection=recollection,
         guidance="" if rejection is not None else guidance_of(context, stage, turn),
+        running=tuple(trials[number] for number in state.get("running", []) if number in trials),
         rejection=rejection,
     )
 

@@ -15,10 +15,10 @@ from tools.trial import MODEL_FOLDER
 
 async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
     """The records have everything already; the vectors can be made again from them."""
-    context = runtime.context
-    index_trials(context.records, context.vectors, context.run_id, state["waiting"])
+    context, ended = runtime.context, state["ended"]
+    index_trials(context.records, context.vectors, context.run_id, ended)
     index_prompts(context.vectors, context.records.prompts())
-    _note_patterns(context, state["waiting"])
+    _note_patterns(context, ended)
     _drop_weights(context)
     return {}
 

@@ -36,6 +36,7 @@ class PlainStanding:
     seed: int = 11
     recollection: Recollection = NOTHING
     guidance: str = ""
+    running: tuple[Any, ...] = ()
     outlook: Outlook | None = None
     rejection: Rejection | None = None
 

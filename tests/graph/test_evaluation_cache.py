@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from graph.config import SearchConfig
 from graph.context import RunContext
-from graph.nodes.evaluate import LOCK_FILE
+from graph.evaluation import LOCK_FILE
 from graph.session import SearchSession
 from memory.records import Records
 from tools.errors import InputError

@@ -1,0 +1,200 @@
+"""One evaluation: a design is grown and measured, and what was paid once is never paid again.
+
+It comes to a row in the records as soon as it ends. The trial gets that row when the graph takes it up, so that all
+which a turn reads is the same however long the other evaluations take.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from filelock import FileLock, Timeout
+
+from graph.budget import BudgetReachedError
+from graph.context import RunContext, SearchContext
+from graph.events import EvaluationEvent, ProgressEvent
+from graph.tracing import OpenSpan
+from memory.retrieval import best
+from memory.tables import Evaluation
+from memory.views import TrialView
+from tools.measurement import Measurement
+from tools.requests import Progress, TrialRequest
+
+LOCK_FILE = "evaluation.lock"
+_WAIT_SECONDS = 0.5
+
+
+async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
+    """The trial with its measurement, or, where the budget has no room for that, without one."""
+    key = await evaluation_of(context, number)
+    return context.records.trial(context.run_id, number) if key is None else take_up(context, number, key)
+
+
+async def evaluation_of(context: SearchContext, number: int) -> str | None:
+    """The key of the recorded evaluation of trial `number`; None where the budget has no room for it."""
+    trial = context.records.trial(context.run_id, number)
+    if trial.measurement is not None:
+        return trial.evaluation_key
+    design = {"penjing.design": trial.architecture.describe(), "penjing.parameters": trial.architecture.parameters}
+    with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design}) as span:
+        found = await _evaluated(context, trial)
+        _trace(context, found, span)
+        return None if found is None else found.key
+
+
+def take_up(context: SearchContext, number: int, key: str) -> TrialView:
+    """Give trial `number` the evaluation of that key, and tell it. Repeating it is harmless."""
+    trial = context.records.trial(context.run_id, number)
+    if trial.measurement is None:
+        context.records.reuse_evaluation(trial.trial_id, key)
+        trial = context.records.trial(context.run_id, number)
+    _tell(context, trial)
+    return trial
+
+
+async def grow(
+    context: RunContext, request: TrialRequest, number: int, most_seconds: float | None = None
+) -> Measurement:
+    """Have a worker carry out `request`; its progress becomes events. Longer than `most_seconds` is a failure."""
+
+    def report(progress: Progress) -> None:
+        context.emit(ProgressEvent(run=context.run_id, trial=number, **progress.model_dump()))
+
+    return await context.workers.trial(request, report, most_seconds)
+
+
+async def _evaluated(context: SearchContext, trial: TrialView) -> Evaluation | None:
+    request = context.trial_request(trial.architecture)
+    if (known := _at_hand(context, trial, request)) is not None:
+        return known
+    try:
+        async with _alone(context, trial, request):
+            # Another search may have paid for it in the meantime.
+            return _at_hand(context, trial, request) or await _pay(context, trial, request)
+    except BudgetReachedError:
+        return None
+
+
+def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
+    """What the records have: anyone's evaluation, or one that is this trial's alone.
+
+    Where time is limited, none of another home's: it was measured on another machine.
+    """
+    known = context.records.evaluation
+    timed = context.config.max_latency_ms is not None
+    return known(request.key, timed) or known(_own_key(request, trial))
+
+
+def _own_key(request: TrialRequest, trial: TrialView) -> str:
+    """Of a result that is this trial's, but no other one's."""
+    return f"{request.key}/{trial.name}"
+
+
+@asynccontextmanager
+async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest) -> AsyncIterator[None]:
+    """The right to pay for an evaluation: one search in this home has it at a time, at most until its process ends.
+
+    Raises BudgetReachedError where the wall clock ends the wait for it.
+    """
+    request.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(request.folder / LOCK_FILE, blocking=False, thread_local=False)
+    waits = Progress(phase="waiting for another search, which grows this design", done=0, total=1)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            if context.spending.seconds_left() == 0:
+                raise context.spending.out_of_time() from None
+            context.emit(ProgressEvent(run=context.run_id, trial=trial.number, **waits.model_dump()))
+            await asyncio.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
+    """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
+    records, run_id = context.records, context.run_id
+    trials = records.trials(run_id)
+    waiting = sum(view.measurement is None and not view.is_rejected for view in trials)
+    to_come = context.config.trials - sum(view.measurement is not None for view in trials)
+    # Also those that are asked for while this one runs have their share.
+    waiting = max(waiting, min(context.config.parallel, to_come))
+    async with context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most:
+        started = time.monotonic()
+        measurement = await grow(context, request, trial.number, most)
+        seconds = time.monotonic() - started
+        key, limit = request.key, request.recipe.time_limit_seconds
+        failure = measurement.failure
+        cut_off = failure is not None and failure.kind == "time_limit" and most is not None and most < limit
+        if cut_off:
+            # Paid for all the same: recorded, but not as the trial's result.
+            key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
+        elif failure is not None or records.evaluation(key) is not None:
+            # A failure may be the machine's. Or there is one already, whose times do not hold here.
+            key = _own_key(request, trial)
+        if failure is not None and not measurement.seconds:
+            measurement = measurement.model_copy(update={"seconds": seconds})
+        evaluation = records.add_evaluation(
+            Evaluation(
+                key=key,
+                run_id=run_id,
+                architecture_hash=trial.architecture.hash,
+                architecture=trial.architecture.model_dump(mode="json"),
+                fidelity=measurement.fidelity,
+                status="done" if measurement.succeeded else "failed",
+                loss=measurement.loss,
+                parameters=measurement.parameters,
+                measurement=measurement.model_dump(mode="json"),
+            )
+        )
+    return None if cut_off else evaluation
+
+
+def _trace(context: SearchContext, evaluation: Evaluation | None, span: OpenSpan) -> None:
+    if evaluation is None:
+        span.fail("the budget has no room for it")
+        return
+    found = Measurement.model_validate(evaluation.measurement)
+    if found.failure is not None:
+        span.fail(found.failure.message)
+    span.say(
+        {
+            "penjing.loss": found.loss,
+            "penjing.accuracy": found.accuracy,
+            "penjing.latency_ms": found.latency_ms,
+            "penjing.training_steps": len(found.training_losses),
+            "penjing.first_training_loss": found.training_losses[0] if found.training_losses else None,
+            "penjing.last_training_loss": found.training_losses[-1] if found.training_losses else None,
+            "penjing.drop_events": len(found.drops),
+            "penjing.tokens": found.tokens,
+            "penjing.cached": evaluation.run_id != context.run_id,
+            "penjing.evaluation": evaluation.key,
+        }
+    )
+
+
+def _tell(context: SearchContext, trial: TrialView) -> None:
+    measurement = trial.measurement
+    if measurement is None:
+        raise ValueError(f"trial {trial.number} has no measurement after its evaluation")
+    leaders = best(context.finished_trials(), 1)
+    context.emit(
+        EvaluationEvent(
+            run=context.run_id,
+            trial=trial.number,
+            stage=trial.stage,
+            parameters=measurement.parameters,
+            loss=measurement.loss,
+            latency_ms=measurement.latency_ms,
+            seconds=measurement.seconds,
+            cached=trial.cached,
+            failure=measurement.failure.message if measurement.failure else None,
+            best_loss=leaders[0].loss if leaders else None,
+            accuracy=trial.accuracy,
+            best_accuracy=leaders[0].accuracy if leaders else None,
+            over_limit=None if trial.over_limit is None else str(trial.over_limit),
+        )
+    )
