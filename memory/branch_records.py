@@ -3,7 +3,7 @@
 from sqlmodel import Session, col, select
 
 from memory.database import Database
-from memory.tables import Call, Proposal, Run, Trial
+from memory.tables import Call, Promotion, Proposal, Run, Trial
 
 
 class BranchRecords(Database):
@@ -31,7 +31,18 @@ class BranchRecords(Database):
             for trial in session.exec(trials).all():
                 if trial.proposal_id in copies:
                     row = {**trial.model_dump(exclude={"id"}), "run_id": branch.id, "cached": True}
-                    session.add(Trial(**{**row, "proposal_id": copies[trial.proposal_id]}))
+                    copy = Trial(**{**row, "proposal_id": copies[trial.proposal_id]})
+                    session.add(copy)
+                    session.flush()
+                    _copy_promotions(session, copy, trial, turns)
+
+
+def _copy_promotions(session: Session, copy: Trial, trial: Trial, turns: int) -> None:
+    """What came of those that were decided before the turn; the others are decided anew."""
+    done = (Promotion.trial_id == trial.id, Promotion.turn < turns, col(Promotion.evaluation_id).is_not(None))
+    for one in session.exec(select(Promotion).where(*done).order_by(col(Promotion.rung))).all():
+        values = {"run_id": copy.run_id, "trial_id": copy.id, "cached": True}
+        session.add(Promotion(**{**one.model_dump(exclude={"id"}), **values}))
 
 
 def _copy_proposals(session: Session, branch: str, of: str, turns: int) -> dict[int, int]:

@@ -8,7 +8,7 @@ from sqlmodel import Session, SQLModel, col, or_, select
 
 from memory.database import Database
 from memory.exchange_format import FORMAT, VERSION
-from memory.tables import Call, Evaluation, Pattern, PatternTest, Prompt, Proposal, Run, RunEvent, Trial
+from memory.tables import Call, Evaluation, Pattern, PatternTest, Promotion, Prompt, Proposal, Run, RunEvent, Trial
 from memory.values import to_json
 
 _ROWS = 500  # in memory at a time
@@ -38,20 +38,15 @@ def _rows(session: Session, wanted: list[str]) -> Iterator[tuple[str, dict[str, 
     yield from _plain(session, "prompt", prompts.order_by(col(Prompt.hash)))
     runs = select(Run).where(col(Run.id).in_(wanted)).order_by(col(Run.position), col(Run.created_at), col(Run.id))
     yield from _plain(session, "run", runs, without=("imported_at", "position", "evaluations_before"))
-    found = select(Trial.evaluation_id).where(col(Trial.run_id).in_(wanted))
-    evaluations = select(Evaluation).where(or_(col(Evaluation.run_id).in_(wanted), col(Evaluation.id).in_(found)))
+    found = [select(table.evaluation_id).where(col(table.run_id).in_(wanted)) for table in (Trial, Promotion)]
+    used_by_them = [col(Evaluation.id).in_(ids) for ids in found]
+    evaluations = select(Evaluation).where(or_(col(Evaluation.run_id).in_(wanted), *used_by_them))
     for kind, row in _plain(session, "evaluation", evaluations.order_by(col(Evaluation.id)), without=("id",)):
         # Who paid and is not in the file means nothing elsewhere.
         yield kind, {**row, "run_id": row["run_id"] if row["run_id"] in wanted else None}
     yield from _plain(session, "proposal", _of(Proposal, wanted))
-    keys = (
-        select(Trial, Evaluation.key)
-        .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
-        .where(col(Trial.run_id).in_(wanted))
-        .order_by(col(Trial.id))
-    )
-    for trial, key in session.exec(keys, execution_options={"yield_per": _ROWS}):
-        yield "trial", {**_dumped(trial, ("evaluation_id",)), "evaluation_key": key}
+    yield from _measured(session, "trial", Trial, wanted)
+    yield from _measured(session, "promotion", Promotion, wanted, without=("id",))
     yield from _plain(session, "pattern", _of(Pattern, wanted))
     tests = (
         select(PatternTest)
@@ -63,6 +58,20 @@ def _rows(session: Session, wanted: list[str]) -> Iterator[tuple[str, dict[str, 
     yield from _plain(session, "pattern_test", tests, without=("id",))
     yield from _plain(session, "call", _of(Call, wanted), without=("id",))
     yield from _plain(session, "event", _of(RunEvent, wanted), without=("id",))
+
+
+def _measured(
+    session: Session, kind: str, table: Any, wanted: list[str], without: tuple[str, ...] = ()
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows that name an evaluation, by its key."""
+    keys = (
+        select(table, Evaluation.key)
+        .join(Evaluation, col(Evaluation.id) == table.evaluation_id, isouter=True)
+        .where(table.run_id.in_(wanted))
+        .order_by(table.id)
+    )
+    for row, key in session.exec(keys, execution_options={"yield_per": _ROWS}):
+        yield kind, {**_dumped(row, ("evaluation_id", *without)), "evaluation_key": key}
 
 
 def _of(table: Any, wanted: list[str]) -> Any:

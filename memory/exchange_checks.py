@@ -75,7 +75,8 @@ class LineChecks:
         self.evaluations: dict[str, tuple[int, str]] = {}
         self._seen: set[tuple[Any, ...]] = set()
         self._proposals: dict[int, str] = {}
-        self._trials: set[int] = set()
+        self._trials: dict[int, tuple[str, str]] = {}
+        """The run and the design of each."""
         self._patterns: set[int] = set()
 
     def check(self, number: int, kind: str, record: Any) -> None:
@@ -131,10 +132,19 @@ class LineChecks:
             self._proposals.get(record.proposal_id) == record.run_id,
             f"there is no proposal {record.proposal_id} of its run before it",
         )
-        if record.evaluation_key is not None:
-            _, known = self.evaluations.get(record.evaluation_key, (0, None))
-            self._require(known == design.hash, "there is no evaluation of its design with its key before it")
-        self._trials.add(record.id)
+        self._require_evaluation(record.evaluation_key, design.hash)
+        self._trials[record.id] = record.run_id, design.hash
+
+    def _promotion(self, number: int, record: Any) -> None:
+        self._once("rung", record.trial_id, record.rung)
+        run_id, design = self._trials.get(record.trial_id, (None, ""))
+        self._require(run_id == record.run_id, f"there is no trial {record.trial_id} of its run before it")
+        self._require_evaluation(record.evaluation_key, design)
+
+    def _require_evaluation(self, key: str | None, design: str) -> None:
+        if key is not None:
+            _, known = self.evaluations.get(key, (0, None))
+            self._require(known == design, "there is no evaluation of its design with its key before it")
 
     def _pattern(self, number: int, record: Any) -> None:
         self._once("pattern", record.id)

@@ -4,11 +4,23 @@ from typing import Any
 
 from pydantic import BaseModel
 from sqlalchemy import delete, update
-from sqlmodel import Session, col, func, or_, select
+from sqlmodel import Session, col, func, not_, or_, select
 
 from memory.database import Database
 from memory.exchange_format import folder_of_key
-from memory.tables import Call, Evaluation, Pattern, PatternTest, Prompt, Proposal, Run, RunEvent, Table, Trial
+from memory.tables import (
+    Call,
+    Evaluation,
+    Pattern,
+    PatternTest,
+    Promotion,
+    Prompt,
+    Proposal,
+    Run,
+    RunEvent,
+    Table,
+    Trial,
+)
 from tools.errors import InputError
 
 
@@ -113,12 +125,14 @@ def _patterns(session: Session, run_id: str) -> list[int]:
 
 def _evaluations(session: Session, run_id: str) -> list[int]:
     """Those that it paid for and no other run has a trial of, and those of nobody that only it has."""
-    elsewhere = select(Trial.evaluation_id).where(col(Trial.run_id) != run_id, col(Trial.evaluation_id).is_not(None))
-    own = select(Trial.evaluation_id).where(Trial.run_id == run_id)
-    nobodys = col(Evaluation.run_id).is_(None) & col(Evaluation.id).in_(own)
-    query = select(Evaluation.id).where(
-        or_(col(Evaluation.run_id) == run_id, nobodys), col(Evaluation.id).not_in(elsewhere)
-    )
+    evaluation, measured = col(Evaluation.id), (Trial, Promotion)
+    elsewhere = [
+        evaluation.in_(select(one.evaluation_id).where(col(one.run_id) != run_id, col(one.evaluation_id).is_not(None)))
+        for one in measured
+    ]
+    own = [evaluation.in_(select(one.evaluation_id).where(col(one.run_id) == run_id)) for one in measured]
+    nobodys = col(Evaluation.run_id).is_(None) & or_(*own)
+    query = select(Evaluation.id).where(or_(col(Evaluation.run_id) == run_id, nobodys), not_(or_(*elsewhere)))
     return list(session.exec(query))
 
 

@@ -146,6 +146,9 @@ class _Writer:
         elif kind == "pattern_test":
             for record in records:
                 self._write_test(record)
+        elif kind == "promotion":
+            for record in records:
+                self._write_promotion(record)
         else:
             self._write_of_runs(kind, records)
 
@@ -210,6 +213,11 @@ class _Writer:
             )
             insert_if_new(self._session, test, "pattern_id", "trial_id")
 
+    def _write_promotion(self, record: Any) -> None:
+        """One of a run that was here before stays out, as all of that does."""
+        if record.run_id in self._fresh:
+            insert_if_new(self._session, self._row("promotion", record), "trial_id", "rung")
+
     def _row(self, kind: str, record: Any) -> Any:
         values: dict[str, Any] = storable(record.model_dump())
         if kind != "run":
@@ -225,10 +233,13 @@ class _Writer:
             values["run_id"] = values["run_id"] if record.run_id in self._fresh else None
         elif kind == "proposal":
             values["retrieved"] = [{**one, "id": renamed(one["id"], self._names)} for one in values["retrieved"]]
-        elif kind == "trial":
+        elif kind in ("trial", "promotion"):
             key = values.pop("evaluation_key")
-            values["proposal_id"] = self._proposals[record.proposal_id]
             values["evaluation_id"] = None if key is None else self._evaluations[record.evaluation_key]
+            if kind == "trial":
+                values["proposal_id"] = self._proposals[record.proposal_id]
+            else:
+                values["trial_id"] = self._trials[record.trial_id]
         elif kind == "pattern":
             values["proposal_id"] = self._proposals[record.proposal_id]
             values["drawn_from"] = [renamed(name, self._names) for name in values["drawn_from"]]

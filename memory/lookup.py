@@ -169,7 +169,7 @@ def _design(entry: _Known, distance: float, lesson: str | None = None) -> FoundD
         source=entry.run.source,
         design=view.architecture.describe(),
         parameters=view.architecture.parameters,
-        fidelity="" if view.measurement is None else view.measurement.fidelity,
+        fidelity=view.fidelity or "",
         loss=view.loss,
         outcome=entry.outcome,
         distance=distance,
@@ -179,9 +179,9 @@ def _design(entry: _Known, distance: float, lesson: str | None = None) -> FoundD
 
 def _admits(where: Filter, view: TrialView) -> bool:
     """What the metadata of a lesson cannot say."""
-    size, fidelity = view.architecture.parameters, None if view.measurement is None else view.measurement.fidelity
+    size, fidelities = view.architecture.parameters, {view.fidelity, *(one.fidelity for one in view.rungs)}
     checks: tuple[tuple[object, Callable[[], bool]], ...] = (
-        (where.fidelity, lambda: fidelity == where.fidelity),
+        (where.fidelity, lambda: where.fidelity in fidelities),
         (where.min_parameters, lambda: size >= (where.min_parameters or 0)),
         (where.max_parameters, lambda: size <= (where.max_parameters or 0)),
         (where.succeeded, lambda: view.succeeded == where.succeeded),

@@ -52,11 +52,13 @@ def front(trials: Iterable[TrialView], objectives: Sequence[Objective]) -> list[
 
     Accuracy is better where it is higher, all else where it is lower.
     Trials that lack one of the figures, and those that are over a limit, take no part. Equal ones stand together.
+    Where the run measures at several fidelities, it is the front of those on the highest rung that any has reached.
     """
-    candidates = []
-    for trial in trials:
+    candidates, seen = [], [trial for trial in trials if trial.acceptable]
+    highest = max((trial.rung for trial in seen), default=0)
+    for trial in (one for one in seen if one.rung == highest):
         figures = [figure(trial, objective) for objective in objectives]
-        if trial.acceptable and None not in figures:
+        if None not in figures:
             signed = zip(objectives, figures, strict=True)
             vector = [-value if name == "accuracy" else value for name, value in signed if value is not None]
             candidates.append((trial, vector))

@@ -4,25 +4,32 @@ from memory.views import Judged
 
 
 def describe_outcome(trial: Judged, parent: Judged | None) -> str:
-    """What came of a design, in words: `loss 3.120, 0.045 below its parent`, or why it failed."""
+    """What came of a design, in words: `loss 3.120, 0.045 below its parent`, or why it failed.
+
+    Where its run measures at several fidelities, `loss 3.120 after short training`. Where its parent was measured at
+    another one, the two are compared on the first rung, and that is said.
+    """
     if trial.measurement is None:
         return "not evaluated"
     if trial.loss is None or not trial.succeeded:
         failure = trial.measurement.failure
         return f"failed: {failure.kind.replace('_', ' ')}" if failure else "failed: no loss"
-    if trial.goal.objective == "accuracy" and trial.accuracy is not None:
-        words = f"accuracy {trial.accuracy:.3f}, loss {trial.loss:.3f}"
-        if parent is None or parent.accuracy is None:
-            return words
-        change = trial.accuracy - parent.accuracy
-        return f"{words}, accuracy {abs(change):.3f} {'below' if change < 0 else 'above'} its parent's"
-    words = f"loss {trial.loss:.3f}"
-    if parent is None or parent.loss is None or parent.measurement is None:
-        return words
-    if parent.measurement.fidelity != trial.measurement.fidelity:
-        return words
-    change = trial.loss - parent.loss
-    return f"{words}, {abs(change):.3f} {'below' if change < 0 else 'above'} its parent"
+    measured = f" {trial.measured_after}" if trial.ladder else ""
+    scored = trial.goal.objective == "accuracy" and trial.accuracy is not None
+    words = f"accuracy {trial.accuracy:.3f}, loss {trial.loss:.3f}" if scored else f"loss {trial.loss:.3f}"
+    pair = _of_one_fidelity(trial, parent)
+    if pair is None:
+        return words + measured
+    below, where = pair[0], "" if pair[0].fidelity == trial.fidelity else f" {pair[0].measured_after}"
+    if scored:
+        if below.accuracy is None or pair[1].accuracy is None:
+            return words + measured
+        change = below.accuracy - pair[1].accuracy
+        return f"{words}{measured}, accuracy {abs(change):.3f} {_side(change)} its parent's{where}"
+    if below.loss is None or pair[1].loss is None:
+        return words + measured
+    change = below.loss - pair[1].loss
+    return f"{words}{measured}, {abs(change):.3f} {_side(change)} its parent{where}"
 
 
 def relative_outcome(trial: Judged, parent: Judged | None) -> str:
@@ -39,13 +46,27 @@ def relative_outcome(trial: Judged, parent: Judged | None) -> str:
 
 def change_of_score(trial: Judged, parent: Judged | None) -> float | None:
     """The trial's score minus its parent's, negative where it is better; None where the two do not compare."""
-    if parent is None or trial.score is None or parent.score is None:
+    pair = _of_one_fidelity(trial, parent)
+    if pair is None or pair[0].score is None or pair[1].score is None:
         return None
-    assert trial.measurement is not None and parent.measurement is not None  # noqa: S101 - they have scores
-    return trial.score - parent.score if trial.measurement.fidelity == parent.measurement.fidelity else None
+    return pair[0].score - pair[1].score
 
 
 def reason_of_failure(trial: Judged) -> str:
     """The words of the failure itself, where they say more than its kind; those of a crash name places of a machine."""
     failure = None if trial.measurement is None else trial.measurement.failure
     return "" if failure is None or failure.kind == "crashed" else failure.message
+
+
+def _of_one_fidelity(trial: Judged, parent: Judged | None) -> tuple[Judged, Judged] | None:
+    """Both as they were measured at one fidelity: the one that they are told with, else that of the first rung."""
+    if parent is None:
+        return None
+    for one, other in ((trial, parent), (trial.on_first_rung(), parent.on_first_rung())):
+        if one.fidelity is not None and one.fidelity == other.fidelity:
+            return one, other
+    return None
+
+
+def _side(change: float) -> str:
+    return "below" if change < 0 else "above"

@@ -131,6 +131,8 @@ def _tests(
 
 
 def _measured(view: TrialView) -> Measured[Architecture] | None:
+    # Where all trials are, so that any two compare.
+    view = view.on_first_rung()
     if view.measurement is None or view.score is None:
         return None
     design, fidelity = view.architecture, view.measurement.fidelity

@@ -8,6 +8,7 @@ from memory.index_records import IndexRecords
 from memory.overview_records import OverviewRecords
 from memory.past_records import PastRecords
 from memory.pattern_records import PatternRecords
+from memory.promotion_records import PromotionRecords
 from memory.proposal_records import ProposalRecords
 from memory.run_records import RunRecords
 from memory.span_records import SpanRecords
@@ -19,6 +20,7 @@ class Records(
     RunRecords,
     ProposalRecords,
     TrialRecords,
+    PromotionRecords,
     ApprovalRecords,
     BulkRecords,
     IndexRecords,

@@ -22,6 +22,8 @@ class Rankable(Protocol):
     def acceptable(self) -> bool: ...
     @property
     def over_limit(self) -> Excess | None: ...
+    @property
+    def rung(self) -> int: ...
 
 
 RankableT = TypeVar("RankableT", bound=Rankable)
@@ -30,7 +32,9 @@ RankableT = TypeVar("RankableT", bound=Rankable)
 def best(trials: Iterable[RankableT], k: int) -> list[RankableT]:
     """The `k` trials of lowest loss, lowest first, among those that succeeded within the limits of their run.
 
-    Where the run is after accuracy, those of highest accuracy. Equal ones are in order of number.
+    Where the run is after accuracy, those of highest accuracy. Where it measures at several fidelities, those of the
+    highest rung come first, for scores of different rungs do not compare; they went up because they were good. Equal
+    ones are in order of number.
     """
     return sorted((trial for trial in trials if trial.acceptable), key=_rank)[:k]
 
@@ -56,5 +60,5 @@ def sample_best(trials: Iterable[RankableT], k: int, size: int, seed: int) -> li
     return [top[place] for place in sorted(drawn)]
 
 
-def _rank(trial: Rankable) -> tuple[float, int]:
-    return (float("inf") if trial.score is None else trial.score, trial.number)
+def _rank(trial: Rankable) -> tuple[int, float, int]:
+    return (-trial.rung, float("inf") if trial.score is None else trial.score, trial.number)

@@ -11,6 +11,7 @@ from memory.filters import Filter, Reach
 from memory.library import Past
 from memory.outcomes import change_of_score, describe_outcome, reason_of_failure, relative_outcome
 from memory.past_records import FinishedDesign
+from memory.promotion_records import told_ladder
 from memory.records import Records
 from memory.shapes import describe_shape
 from memory.tables import Run
@@ -31,7 +32,8 @@ class StoredLibrary:
     of its own trials, and of those of runs with its source, corpus, data and recipe. Of all else it is told only
     whether it was better than its own parent; and designs of another source are described relative to that.
 
-    Finished trials never change, so that what was read once is kept; a run that is forgotten is told no more.
+    Finished trials never change, so that what was read once is kept; a run that is forgotten is told no more. Of runs
+    that measure at several fidelities the figures of the first rung are told, where all of their trials are.
     """
 
     records: Records
@@ -93,13 +95,14 @@ class StoredLibrary:
 
     def _past(self, id: str, run: "_KnownRun", one: FinishedDesign) -> Past:
         reference, comparable = run.reference, run.comparable
-        view = Judged(measurement=one.measurement, goal=run.goal)
-        parent = None if one.parent is None else Judged(measurement=one.parent, goal=run.goal)
+        view = Judged(measurement=one.measurement, goal=run.goal, ladder=run.ladder)
+        parent = None if one.parent is None else Judged(measurement=one.parent, goal=run.goal, ladder=run.ladder)
         change = change_of_score(view, parent)
         if comparable:
             # The limits and the objective are those of the search that asks.
-            view = view.model_copy(update={"goal": self.goal})
-            parent = None if parent is None else parent.model_copy(update={"goal": self.goal})
+            own = {"goal": self.goal, "ladder": self._own_ladder}
+            view = view.model_copy(update=own)
+            parent = None if parent is None else parent.model_copy(update=own)
         words = describe_outcome(view, parent) if comparable else relative_outcome(view, parent)
         if reason := reason_of_failure(view):
             words = f"{words} ({reason})"
@@ -119,6 +122,10 @@ class StoredLibrary:
             fits=not run.same_source or smallest <= design.parameters <= largest,
             vector=embed_architecture(design, reference),
         )
+
+    @cached_property
+    def _own_ladder(self) -> tuple[str, ...]:
+        return told_ladder(self._own)
 
     @cached_property
     def _own(self) -> Run:
@@ -147,6 +154,7 @@ class _KnownRun(NamedTuple):
     same_source: bool
     comparable: bool
     origin: str
+    ladder: tuple[str, ...]
 
 
 def _known(run: Run, own: Run) -> _KnownRun:
@@ -161,4 +169,4 @@ def _known(run: Run, own: Run) -> _KnownRun:
     else:
         origin = "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
     reference = Architecture.model_validate(run.source_architecture)
-    return _KnownRun(reference, goal_of(run), same_source, comparable, origin)
+    return _KnownRun(reference, goal_of(run), same_source, comparable, origin, told_ladder(run))

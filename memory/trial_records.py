@@ -8,6 +8,7 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
 
 from memory.database import Database, insert_if_new
+from memory.promotion_records import first_rung_of, told_ladder, with_rungs
 from memory.tables import Evaluation, FinishedTrialError, Proposal, Run, Trial
 from memory.views import TrialView
 from tools.architecture import Architecture
@@ -221,8 +222,11 @@ def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> li
     rows = session.exec(query).all()
     # Not with every trial: a run's settings are long.
     runs = session.exec(select(Run).where(col(Run.id).in_({trial.run_id for trial, _, _ in rows})))
-    goals = {run.id: goal_of(run) for run in runs}
-    return [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
+    goals, ladders = dict[str, GoalSettings](), dict[str, tuple[str, ...]]()
+    for run in runs:
+        goals[run.id], ladders[run.id] = goal_of(run), told_ladder(run)
+    views = [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
+    return with_rungs(session, views, ladders)
 
 
 def measured_alike(one: Run, other: Run) -> bool:
@@ -231,6 +235,8 @@ def measured_alike(one: Run, other: Run) -> bool:
     if goal_of(other).objective == "accuracy":
         deciding += ["objective", "objective_tasks", "objective_limit", "task_data"]
     same = all(one.config.get(name) == other.config.get(name) for name in deciding)
+    # All trials have figures of the first rung, and only those are told to other runs.
+    same = same and first_rung_of(one) == first_rung_of(other)
     return same and one.source_architecture == other.source_architecture
 
 

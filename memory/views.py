@@ -1,11 +1,13 @@
 """A trial as everybody reads it: the trial, the proposal behind it and the evaluation it got, in one plain object."""
 
 from datetime import datetime
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
 from tools.architecture import Architecture
 from tools.costs import Excess, file_mb, latency_excess, memory_mb
+from tools.fidelity import fidelity_in_words
 from tools.measurement import Measurement
 from tools.settings import GoalSettings
 
@@ -13,13 +15,34 @@ from tools.settings import GoalSettings
 class Judged(BaseModel):
     """What a trial was found to be, None until it is evaluated, and the `goal` that it is judged by.
 
-    The same evaluation may be within the limits of one run and over those of another.
+    The same evaluation may be within the limits of one run and over those of another. `ladder` are the fidelities of
+    the run, where it measures at more than one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     measurement: Measurement | None
     goal: GoalSettings = GoalSettings()
+    ladder: tuple[str, ...] = ()
+
+    @property
+    def fidelity(self) -> str | None:
+        """At which fidelity its figures were measured, None where it has none."""
+        return self.measurement.fidelity if self.measurement else None
+
+    @property
+    def measured_after(self) -> str:
+        """`after short training`, where its run measures at more than one fidelity; else empty."""
+        return f"after {fidelity_in_words(self.fidelity)}" if self.ladder and self.fidelity else ""
+
+    @property
+    def rung(self) -> int:
+        """Number of the rung of the run's ladder that its figures are of; 0 where there is only one."""
+        return self.ladder.index(self.fidelity) if self.fidelity in self.ladder else 0
+
+    def on_first_rung(self) -> Self:
+        """With the figures of the first rung, which all trials of a run have."""
+        return self
 
     @property
     def loss(self) -> float | None:
@@ -54,8 +77,42 @@ class Judged(BaseModel):
         return self.succeeded and self.score is not None and self.over_limit is None
 
 
+class RungView(BaseModel):
+    """What a trial measured on one rung, None while it waits for that.
+
+    It came up as number `rank` of the `rivals` on the rung below; both are None on the first rung.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rung: int
+    fidelity: str
+    rank: int | None = None
+    rivals: int | None = None
+    measurement: Measurement | None = None
+    evaluation_key: str | None = None
+    cached: bool = False
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has a loss."""
+        return self.measurement is not None and self.measurement.succeeded
+
+    @property
+    def promotion(self) -> str:
+        """`promoted to short training: 1st of 3`; empty on the first rung."""
+        if self.rank is None or self.rivals is None:
+            return ""
+        return f"promoted to {fidelity_in_words(self.fidelity)}: {ordinal(self.rank)} of {self.rivals}"
+
+
 class TrialView(Judged):
-    """One design of a run with its origin and its figures; `goal` is what its run is after."""
+    """One design of a run with its origin and its figures; `goal` is what its run is after.
+
+    Where the run measures at more than one fidelity, `rungs` has what was measured at each so far, and the figures of
+    the trial are those of the highest one at which it was grown. Only figures of one fidelity compare: all trials have
+    those of the first rung, `on_first_rung`.
+    """
 
     trial_id: int
     run_id: str
@@ -75,6 +132,7 @@ class TrialView(Judged):
     proposal_id: int
     evaluation_key: str | None
     created_at: datetime
+    rungs: tuple[RungView, ...] = ()
 
     @property
     def name(self) -> str:
@@ -85,6 +143,24 @@ class TrialView(Judged):
     def identity(self) -> str:
         """Canonical hash of its design."""
         return self.architecture.hash
+
+    @property
+    def waits_for(self) -> RungView | None:
+        """The rung above the first one that it was promoted to and has no result of yet."""
+        return next((one for one in self.rungs[1:] if one.measurement is None), None)
+
+    def on_first_rung(self) -> Self:
+        return self.on_rung(self.rungs[0]) if self.rungs else self
+
+    def on_rung(self, rung: RungView) -> Self:
+        """The trial with the figures of one of its rungs."""
+        return self.model_copy(
+            update={
+                "measurement": rung.measurement,
+                "evaluation_key": rung.evaluation_key,
+                "cached": rung.cached,
+            }
+        )
 
     @property
     def is_rejected(self) -> bool:
@@ -100,3 +176,9 @@ class TrialView(Judged):
     def memory_mb(self) -> float:
         """Memory of these weights and of the run's key/value cache, in 10^6 bytes."""
         return memory_mb(self.architecture, self.goal.file_format, self.goal.memory_context)
+
+
+def ordinal(number: int) -> str:
+    """`1st`, `2nd`, `11th`."""
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -81,6 +81,7 @@ class CellTrial:
     succeeded: ClassVar[bool] = True
     acceptable: ClassVar[bool] = True
     over_limit: ClassVar[Excess | None] = None
+    rung: ClassVar[int] = 0
 
     @property
     def name(self) -> str:

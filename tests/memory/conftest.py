@@ -7,7 +7,7 @@ import pytest
 
 from memory.rebuild import open_vectors
 from memory.records import Records
-from memory.tables import Evaluation, Proposal, Run
+from memory.tables import Evaluation, Promotion, Proposal, Run
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from tests.postgresql import NewDatabase, new_file
@@ -62,6 +62,32 @@ def finish(
         )
     )
     records.finish_trial(trial.id, evaluation.id, cached=False)
+    return records.trial(run_id, trial.number)
+
+
+def climb(
+    records: Records, trial: TrialView, loss: float | None, fidelity: str, rung: int = 1, turn: int = 9
+) -> TrialView:
+    """Promote a trial, 1st of 3, and measure it there; without a loss it failed."""
+    run_id, design = trial.run_id, trial.architecture
+    failure = None if loss is not None else Failure(kind="not_finite", message="the loss is NaN")
+    found = Measurement(fidelity=fidelity, parameters=design.parameters, loss=loss, failure=failure)
+    row = Promotion(run_id=run_id, trial_id=trial.trial_id, turn=turn, rung=rung, fidelity=fidelity, rank=1, rivals=3)
+    records.add_promotion(row)
+    evaluation = records.add_evaluation(
+        Evaluation(
+            key=f"{run_id}-{design.hash}-{fidelity}",
+            run_id=run_id,
+            architecture_hash=design.hash,
+            architecture=design.model_dump(mode="json"),
+            fidelity=fidelity,
+            status="failed" if loss is None else "done",
+            loss=loss,
+            parameters=design.parameters,
+            measurement=found.model_dump(mode="json"),
+        )
+    )
+    records.finish_promotion(trial.trial_id, rung, evaluation.key)
     return records.trial(run_id, trial.number)
 
 

@@ -17,7 +17,7 @@ from memory.importing import ImportReport, import_records
 from memory.pattern_records import PatternPlace, RecordedTest
 from memory.records import Records
 from memory.tables import Call, Evaluation, Pattern, Proposal, Run, Table
-from tests.memory.conftest import Design, finish, make_design
+from tests.memory.conftest import Design, climb, finish, make_design
 from tools.errors import InputError
 
 Copy = Callable[[str], Records]
@@ -47,8 +47,9 @@ def fill(records: Records) -> None:
         ffn, loss = (128, 16 * (turn + 1)), None if turn == 3 else 4.0 - 0.1 * turn
         finish(records, "run-a", turn, make_design(ffn=ffn), loss, parent_number=turn - 1 if turn else None)
     records.add_prompt("abc", "evolver", "You design compact language models.")
+    ladder = {"fidelities": ["one_shot", "short_training"]}
     records.create_run(
-        Run(id="run-b", source="tiny", corpus="docs", source_architecture=source, status="finished", config={})
+        Run(id="run-b", source="tiny", corpus="docs", source_architecture=source, status="finished", config=ladder)
     )
     first = records.trial("run-a", 0)
     known = records.add_proposal(
@@ -65,6 +66,7 @@ def fill(records: Records) -> None:
     trial = records.add_trial(known.id, first.architecture)
     assert records.reuse_evaluation(trial.id, str(first.evaluation_key))
     late = finish(records, "run-b", 1, make_design(ffn=(96, 32)), 3.0, rationale=["narrow the late FFN"])
+    climb(records, late, 2.5, "short_training")
     waiting = records.add_proposal(Proposal(run_id="run-b", turn=2, stage="judge", proposer="tpe", outcome="valid"))
     records.add_trial(waiting.id, make_design(hidden=32))
     place = PatternPlace(records.trial("run-a", 4).proposal_id, 0)
@@ -130,7 +132,7 @@ def test_every_kind_is_a_line_of_its_own(two_runs: Records) -> None:
 def test_a_copy_has_all_that_the_original_has(two_runs: Records, other: Records) -> None:
     lines = lines_of(two_runs)
     report = taken_in(other, lines)
-    assert report.imported == ["run-a", "run-b"] and (report.trials, report.evaluations) == (11, 9)
+    assert report.imported == ["run-a", "run-b"] and (report.trials, report.evaluations) == (11, 10)
     for run in ("run-a", "run-b"):
         # Places are left out of settings, also that of local tasks, which is part of the goal.
         alike = {"trial_id", "proposal_id", "goal"}
@@ -230,7 +232,7 @@ def test_a_stopped_import_goes_on_and_others_write_between_its_pieces(
 
 def test_one_run_goes_with_the_evaluation_that_it_found(two_runs: Records, other: Records) -> None:
     report = taken_in(other, lines_of(two_runs, "run-b"))
-    assert report.imported == ["run-b"] and report.evaluations == 2
+    assert report.imported == ["run-b"] and report.evaluations == 3
     view = other.trial("run-b", 0)
     assert view.cached and view.loss == two_runs.trial("run-a", 0).loss
     paid = other.evaluation(str(view.evaluation_key))
@@ -308,6 +310,10 @@ def changed(lines: list[str], kind: str, fields: dict[str, Any]) -> tuple[list[s
         ("trial", {"evaluation_key": "unknown"}, "no evaluation"),
         ("trial", {"number": -1}, "number"),
         ("trial", {"number": 1}, "is there twice"),
+        ("promotion", {"trial_id": 999}, "no trial 999"),
+        ("promotion", {"run_id": "run-a"}, "no trial"),
+        ("promotion", {"evaluation_key": "unknown"}, "no evaluation"),
+        ("promotion", {"rung": 0}, "promotion.rung"),
         ("pattern", {"claim": {"x": 1}}, "pattern."),
         ("pattern", {"drawn_from": ["nowhere"]}, "drawn_from"),
         ("pattern_test", {"trial_id": 999}, "no trial 999"),
