@@ -1,12 +1,13 @@
 """A tiny real source, a small corpus, and settings whose whole search takes seconds: fixtures for other tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from graph.config import SearchConfig
+from tests.postgresql import Server
 
 WORDS = ("pruning", "trains", "a", "small", "tree", "while", "it", "grows", "and", "the", "gardener", "cuts", "least")
 
@@ -39,6 +40,7 @@ def settings_of(sources: dict[str, Path], corpus: Path) -> Callable[..., dict[st
             "workers": "local",
             "chat_model": "openai:fake",
             "max_retries": 0,
+            "outage_seconds": 0,
             "home": str(folder / "home"),
             "cache": str(folder / "cache"),
             "data": {"block_length": 32, "training_tokens": 4096, "validation_tokens": 256},
@@ -50,11 +52,44 @@ def settings_of(sources: dict[str, Path], corpus: Path) -> Callable[..., dict[st
     return make
 
 
+Places = Callable[[str], dict[str, str]]
+"""The settings that say where a home keeps its records, checkpoints and vectors."""
+
+
 @pytest.fixture
-def config_of(settings_of: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., SearchConfig]:
+def places() -> Places:
+    """In the home itself; a module that says `places = both_places` has its searches on servers too."""
+    return lambda home: {}
+
+
+@pytest.fixture(params=["local", "servers"])
+def both_places(request: pytest.FixtureRequest) -> Iterator[Places]:
+    """Every test that asks for it runs twice: with all in the home, and with PostgreSQL and a Chroma server."""
+    if request.param == "local":
+        yield lambda home: {}
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    chroma: str = request.getfixturevalue("chroma_server")
+    databases: dict[str, str] = {}
+
+    def of(home: str) -> dict[str, str]:
+        if home not in databases:
+            databases[home] = server.database()
+        return {"records": databases[home], "checkpoints": databases[home], "vectors": chroma}
+
+    yield of
+    for url in databases.values():
+        server.drop(url)
+
+
+@pytest.fixture
+def config_of(
+    settings_of: Callable[..., dict[str, Any]], tmp_path: Path, places: Places
+) -> Callable[..., SearchConfig]:
     """The same as a SearchConfig, in this test's own folder."""
 
     def make(**overrides: Any) -> SearchConfig:
-        return SearchConfig(**settings_of(tmp_path, **overrides))
+        plain = settings_of(tmp_path, **overrides)
+        return SearchConfig(**{**places(str(plain["home"])), **plain})
 
     return make

@@ -13,9 +13,11 @@ from graph.config import SearchConfig
 from graph.session import SearchSession
 from penjing.commands import app
 from tests.fake_openai import FakeOpenAI
+from tests.tiny_search import both_places
 from tools.errors import InputError
 
 ConfigOf = Callable[..., SearchConfig]
+places = both_places
 
 
 def everything(session: SearchSession) -> list[Any]:

@@ -11,15 +11,18 @@ import torch
 
 from graph.config import SearchConfig
 from graph.events import AnyEvent
+from graph.folder import Home
 from graph.session import SearchSession
 from memory.rebuild import open_vectors
 from memory.records import Records
 from tests.fake_openai import FakeOpenAI, Status
+from tests.tiny_search import both_places
 from tools.errors import InputError
 from tools.export.compact import load_compact
 from tools.requests import Survey, evaluation_key
 
 ConfigOf = Callable[..., SearchConfig]
+places = both_places
 
 
 @pytest.fixture
@@ -62,7 +65,8 @@ def test_a_whole_search(config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Pat
     sizes = [trial.architecture.parameters for trial in session.pareto()]
     assert sizes == sorted(sizes) and session.best().number in [trial.number for trial in session.pareto()]
 
-    with open_vectors(session.config.home / "vectors", tmp_path / "private", session._records) as vectors:
+    home = Home(session.config.home)
+    with open_vectors(home.vectors, tmp_path / "private", session._records, session.config.vectors) as vectors:
         assert vectors.counts()["architectures"] == 5 and vectors.counts()["prompts"] >= 3
     assert not events_of(session), "a finished search costs nothing"
 
@@ -234,83 +238,11 @@ def test_a_run_belongs_to_one_process(config_of: ConfigOf, endpoint: FakeOpenAI)
     stream.close()
 
 
-@pytest.mark.parametrize("family", ["llama-untied", "llama-mqa", "mistral", "qwen2", "qwen3"])
-def test_every_family_is_grown_and_exported(
-    config_of: ConfigOf, sources: dict[str, Path], tmp_path: Path, family: str
-) -> None:
-    session = SearchSession.start(config_of(trials=1, source=str(sources[family]), max_parameters=None))
-    best = session.run()
-    assert best.succeeded and (session.folder.export / "model.safetensors").is_file()
-    assert session.export(best, tmp_path / "out", format="gguf").path.suffix == ".gguf"
-
-
-def test_the_script_of_the_design(
-    settings_of: Callable[..., dict[str, Any]],
-    endpoint: FakeOpenAI,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The script that the documentation shows, with a local source; everything else is set by the environment."""
-    import json
-
-    plain = settings_of(tmp_path)
-    for key in ("home", "cache", "workers", "data", "recipe", "space", "repairs"):
-        value = plain[key]
-        monkeypatch.setenv(f"PENJING_{key.upper()}", value if isinstance(value, str) else json.dumps(value))
-    script = f"""
-from penjing import SearchConfig, SearchSession
-
-config = SearchConfig(source={plain["source"]!r}, corpus={plain["corpus"]!r},
-                      max_parameters=80_000, trials=4, chat_model="openai:fake")
-session = SearchSession.start(config)
-for event in session.stream():          # typed events: proposal, evaluation, pattern, budget, ...
-    print(event)
-best = session.best()                   # a Trial: architecture, metrics, lineage, prompt, cost
-session.export(best, {str(tmp_path / "out")!r}, format="gguf")
-"""
-    exec(compile(script, "script", "exec"), {})  # noqa: S102 - our own text
-    assert "finished" in capsys.readouterr().out
-    assert list((tmp_path / "out").glob("*.gguf"))
-
-
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        ({"max_parameters": 200_000}, "not below the source's"),
-        ({"max_parameters": 500}, "smallest legal design"),
-        ({"source": "/nowhere/at/all"}, "no model directory|no such|There is no"),
-        ({"source": "nobody/no-such-model"}, "nobody/no-such-model"),
-        ({"corpus": "nobody/no-such-data"}, "nobody/no-such-data"),
-        ({"corpus": "/nowhere/text.jsonl"}, "text.jsonl"),
-        ({"prompt_dir": "/nowhere/prompts"}, "no such folder"),
-    ],
-)
-def test_bad_input_is_one_sentence_before_anything_is_paid(
-    config_of: ConfigOf, endpoint: FakeOpenAI, overrides: dict[str, Any], words: str
-) -> None:
-    session = SearchSession.start(config_of(**overrides))
-    with pytest.raises(ValueError, match=words) as caught:
-        events_of(session)
-    assert "\n" not in str(caught.value)
-    assert not session.trials() and not endpoint.requests
-
-
-def test_a_failed_evaluation_is_a_result_that_the_agents_see(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
-    recipe = {"warmup_steps": 1, "training_steps": 2, "batch_size": 1, "micro_batch_size": 1, "learning_rate": 1e30}
-    session = SearchSession.start(config_of(trials=2, recipe=recipe))
-    with pytest.raises(InputError, match="No design could be grown"):
-        events_of(session)
-    trials = session.trials()
-    assert trials[0].measurement is not None and trials[0].measurement.failure is not None
-    assert trials[0].measurement.failure.kind == "not_finite"
-
-
 def test_the_records_open_while_a_search_runs(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
     session = SearchSession.start(config_of(trials=3))
     seen = []
     for event in session.stream():
         if event.kind == "evaluation":
-            with Records.open(session.config.home / "records.sqlite") as records:
+            with Records.open(Home(session.config.home).records) as records:
                 seen.append(len([trial for trial in records.trials(session.run_id) if trial.measurement]))
     assert seen == [1, 2, 3]
