@@ -5,10 +5,17 @@ long as Retry-After says, up to two minutes, else 0.5 s, doubled each time up to
 """
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from httpx2 import AsyncClient, Client, Request, Response
+
+MOST_BYTES = 16 * 2**20
+"""Of one answer: a server that goes on for ever costs no more memory than this."""
+_ENDLESS = "the answer does not end"
+_OF_THE_TRANSPORT = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def counting_client(failed: list[str], *, trust_env: bool) -> "Client":
@@ -23,7 +30,8 @@ def counting_client(failed: list[str], *, trust_env: bool) -> "Client":
     class Counting(DefaultHttpxClient):
         def send(self, request: "Request", **options: Any) -> "Response":
             try:
-                response = super().send(request, **options)
+                with contextlib.closing(super().send(request, **{**options, "stream": True})) as streamed:
+                    response = _whole(streamed, _bounded(request, streamed.iter_bytes()))
             except TransportError as error:
                 failed.append(_kind(error))
                 raise
@@ -47,7 +55,9 @@ def counting_async_client(failed: list[str], *, trust_env: bool, seconds: float)
         async def send(self, request: "Request", **options: Any) -> "Response":
             try:
                 async with asyncio.timeout(seconds):
-                    response = await super().send(request, **options)
+                    streamed = await super().send(request, **{**options, "stream": True})
+                    async with contextlib.aclosing(streamed):
+                        response = _whole(streamed, await _bounded_async(request, streamed.aiter_bytes()))
             except TimeoutError as error:
                 failed.append("timeout")
                 raise ReadTimeout("the answer took too long", request=request) from error
@@ -61,9 +71,49 @@ def counting_async_client(failed: list[str], *, trust_env: bool, seconds: float)
     return Counting(trust_env=trust_env)
 
 
+def _bounded(request: "Request", parts: Iterable[bytes]) -> bytes:
+    content = bytearray()
+    for part in parts:
+        content += part
+        _require_end(request, len(content))
+    return bytes(content)
+
+
+async def _bounded_async(request: "Request", parts: AsyncIterable[bytes]) -> bytes:
+    content = bytearray()
+    async for part in parts:
+        content += part
+        _require_end(request, len(content))
+    return bytes(content)
+
+
+def _require_end(request: "Request", length: int) -> None:
+    from httpx2 import ReadError
+
+    if length > MOST_BYTES:
+        raise ReadError(f"{_ENDLESS} within {MOST_BYTES / 2**20:.0f} MiB", request=request)
+
+
+def _whole(streamed: "Response", content: bytes) -> "Response":
+    """The response with its content, which is decoded already."""
+    from httpx2 import Response
+
+    headers = [(name, value) for name, value in streamed.headers.multi_items() if name.lower() not in _OF_THE_TRANSPORT]
+    return Response(
+        streamed.status_code,
+        headers=headers,
+        content=content,
+        request=streamed.request,
+        extensions=streamed.extensions,
+        history=streamed.history,
+    )
+
+
 def _kind(error: Exception) -> str:
     from httpx2 import ConnectError, TimeoutException
 
     if isinstance(error, TimeoutException):
         return "timeout"
+    if str(error).startswith(_ENDLESS):
+        return "endless answer"
     return "no connection" if isinstance(error, ConnectError) else "cut connection"

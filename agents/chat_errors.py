@@ -8,10 +8,14 @@ from tools.errors import InputError
 
 
 class ChatModelError(InputError):
-    """The chat model cannot be asked. `transient` says whether the same call may work later."""
+    """The chat model cannot be asked. `transient` says whether the same call may work later.
+
+    `faults` are the attempts that failed, such as "HTTP 503".
+    """
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         self.transient = transient
+        self.faults: tuple[str, ...] = ()
         super().__init__(message)
 
 

@@ -201,7 +201,9 @@ class ChatModel:
 
         if isinstance(error, LengthFinishReasonError | ContentFilterFinishReasonError) and error.completion is not None:
             return answer_of_completion(error.completion, schema, self.name, started, failed)
-        raise explain(error, self._endpoint, len(failed)) from error
+        explained = explain(error, self._endpoint, len(failed))
+        explained.faults = tuple(failed)
+        raise explained from error
 
     def _provider_model(self, settings: ChatSettings) -> "BaseChatModel":
         from langchain.chat_models import init_chat_model

@@ -24,7 +24,13 @@ class ChatSettings(BaseModel):
         6,
         ge=0,
         description="further attempts after 429, 5xx, timeouts and cut connections, each after as long as "
-        "Retry-After says, or 0.5 s, doubled up to 8 s; then the search stops and can be resumed",
+        "Retry-After says, or 0.5 s, doubled up to 8 s",
+    )
+    outage_seconds: float = Field(
+        900.0,
+        ge=0,
+        description="how long a search waits for an endpoint that fails all these attempts, and asks again after "
+        "pauses of 10 s, doubled up to 60 s (shorter ones with less); then it stops and can be resumed",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the sampling, where the model takes one")
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from agents.chat_answers import Answer, read_answer
 from agents.conversation import Question
+from agents.patience import ask_patiently
 from agents.settings import ChatSettings
 from agents.token_bounds import most_input_tokens
 from agents.tool_use import Messages, ToolCalls, ToolQuestion, ask_with_tools, described_bytes, faults_of
 from graph.budget import CUT_OFF
+from graph.events import StageEvent
 from graph.traced_calls import answered, asked
 from graph.tracing import OpenSpan
 from memory.tables import Call
@@ -115,12 +117,17 @@ async def _answer(
     context: "SearchContext", question: Question, candidate: int, settings: ChatSettings, seconds: float | None
 ) -> tuple[Answer, float]:
     """The answer and its temperature; or that it was given up after `seconds`: then nobody says what it has cost."""
+
+    def tell(words: str) -> None:
+        context.emit(StageEvent(run=context.run_id, stage="chat", message=words))
+
+    once = partial(_ask_model, context, question, candidate)
+    asks = partial(ask_patiently, once, settings.outage_seconds, tell)
     try:
         async with asyncio.timeout(seconds):
             if context.cassette is not None:
-                asks = partial(_ask_model, context, question, candidate)
                 return await context.cassette.ask(question, settings, asks, candidate)
-            return await _ask_model(context, question, candidate), settings.temperature
+            return await asks(), settings.temperature
     except TimeoutError:
         # The endpoint's own timeouts come as ChatModelError.
         answer = Answer(

@@ -8,10 +8,10 @@ import json
 import math
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agents.model_traits import model_traits
@@ -21,13 +21,16 @@ from graph.sizes import Size
 from memory.filters import Reach
 from memory.settings import StoreSettings
 from tools.embedded import EMBEDDED_NAME
+from tools.fidelity import FidelitySettings, Ladder
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
+from tools.workers.choice import RaySettings, WorkersChoice
 
 # These change where things are kept, how they are computed or when the search stops, not what its trials are.
 _WITHOUT_EFFECT = {
     "home",
     "cache",
     "workers",
+    "ray",
     "keep_models",
     "name",
     "budget",
@@ -38,13 +41,14 @@ _WITHOUT_EFFECT = {
     "checkpoints",
     "approve",
     "mlflow_models",
+    "outage_seconds",
 }
 
 
 MemoryMode = Literal["full", "no_prompts", "no_lessons", "off"]
 
 
-class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
+class SearchConfig(ChatSettings, GoalSettings, FidelitySettings, StoreSettings, BaseSettings):
     """What to search and how. Where no size is limited, `max_parameters` is 85 % of the source's."""
 
     model_config = SettingsConfigDict(
@@ -154,7 +158,12 @@ class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
     space: WidthSettings = WidthSettings()
-    workers: Literal["processes", "local"] = Field("processes", description="a subprocess for each candidate, or none")
+    workers: str = Field(
+        "processes",
+        description="where designs are evaluated: processes, a subprocess for each; processes:N, at most N of them at "
+        "a time; local, this process; ray, tasks of Ray on this machine; ray:ADDRESS, on the cluster there",
+    )
+    ray: RaySettings = RaySettings()
     keep_models: int = Field(3, ge=1, description="trained weights are kept for this many best trials and trial 0")
     mlflow_models: bool = Field(
         False, description="whether the exported model goes to MLflow too, where MLFLOW_TRACKING_URI names a store"
@@ -202,6 +211,12 @@ class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
 
         return known_judge(value)
 
+    @field_validator("workers")
+    @classmethod
+    def _are_workers(cls, value: str) -> str:
+        WorkersChoice.read(value)
+        return value
+
     @field_validator("space")
     @classmethod
     def _designs_can_say_it(cls, value: WidthSettings) -> WidthSettings:
@@ -209,6 +224,22 @@ class SearchConfig(ChatSettings, GoalSettings, StoreSettings, BaseSettings):
         if value.attention_unit != "kv_group":
             raise ValueError("a search moves by key/value heads; query_head is for penjing pretrain")
         return value
+
+    @model_validator(mode="after")
+    def _ladder_can_be_climbed(self) -> Self:
+        ladder = self.ladder
+        fewest = ladder.reduction_factor**ladder.top
+        if self.trials < fewest:
+            raise ValueError(
+                f"with trials = {self.trials} and reduction_factor = {ladder.reduction_factor} no design reaches "
+                f"{ladder.fidelities[-1]}: set trials to {fewest} or more, or fewer fidelities"
+            )
+        return self
+
+    @property
+    def ladder(self) -> Ladder:
+        """The rungs that designs can climb, with their recipes."""
+        return Ladder(recipe=self.recipe, **{name: getattr(self, name) for name in FidelitySettings.model_fields})
 
     @property
     def stages(self) -> tuple[int, int]:

@@ -11,10 +11,11 @@
 It embeds texts too, by the letters that they have, 26 numbers each; requests count and scripts apply as for chats.
 
 An item of a script is a dictionary (answered as JSON), a text (answered as it stands), a `Reply` (text with finish
-reason, token counts, delay), `Calls` (of tools) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Garbage`, `EMPTY`,
-`PROSE`, `TRUNCATED`.
+reason, token counts, delay), `Calls` (of tools) or a fault: `Status`, `Hang`, `Cut`, `Trickle`, `Flood`, `Garbage`,
+`EMPTY`, `PROSE`, `TRUNCATED`.
 """
 
+import contextlib
 import json
 import random
 import threading
@@ -83,6 +84,11 @@ class Trickle:
 
 
 @dataclass(frozen=True)
+class Flood:
+    """An answer that comes as fast as it can and never ends."""
+
+
+@dataclass(frozen=True)
 class Garbage:
     """Status 200 with a body that is no chat completion."""
 
@@ -90,7 +96,7 @@ class Garbage:
     content_type: str = "text/html"
 
 
-Fault = Status | Hang | Cut | Trickle | Garbage
+Fault = Status | Hang | Cut | Trickle | Flood | Garbage
 Item = dict[str, Any] | str | Reply | Calls | Fault
 Script = Iterable[Item] | Callable[[dict[str, Any]], Item | None]
 
@@ -167,10 +173,17 @@ class FakeOpenAI:
         seed: of the sampled answers.
         key: the only API key that is accepted (401 otherwise); None accepts every one.
         models: the only models there are (404 otherwise); None accepts every one and lists "fake-model".
+        port: where to serve, so that a server that is gone can come back; 0 is a free one.
     """
 
     def __init__(
-        self, script: Script = (), *, seed: int = 0, key: str | None = None, models: tuple[str, ...] | None = None
+        self,
+        script: Script = (),
+        *,
+        seed: int = 0,
+        key: str | None = None,
+        models: tuple[str, ...] | None = None,
+        port: int = 0,
     ) -> None:
         self._script = script if callable(script) else iter(script)
         self._random = random.Random(seed)
@@ -179,7 +192,7 @@ class FakeOpenAI:
         self.models = models
         self.requests: list[Request] = []
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"fake": self}))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), type("Handler", (_Handler,), {"fake": self}))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -280,6 +293,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif isinstance(answer, Trickle):
             self._trickle(answer.every_seconds)
+        elif isinstance(answer, Flood):
+            self._flood()
         elif isinstance(answer, Garbage):
             self._head(200, answer.content_type, len(answer.body.encode()))
             self.wfile.write(answer.body.encode())
@@ -297,6 +312,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b" ")
         except OSError:
             pass  # the other side has had enough
+
+    def _flood(self) -> None:
+        self._head(200, "application/json", 10**12)
+        self.close_connection = True
+        with contextlib.suppress(OSError):  # the other side has had enough
+            while not self.fake.closing.is_set():
+                self.wfile.write(b" " * 2**16)
 
     def _refused(self) -> bool:
         refused = self.fake.key is not None and self.headers.get("Authorization") != f"Bearer {self.fake.key}"

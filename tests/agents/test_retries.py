@@ -1,16 +1,21 @@
 """Failed attempts against a real HTTP server: repeated after a wait, counted, and given up in one sentence."""
 
 import asyncio
+import gzip
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from httpx2 import ReadError
 from pydantic import BaseModel
 
+from agents import attempts
 from agents.chat_answers import Answer
 from agents.chat_errors import ChatModelError
 from agents.chat_models import open_chat_model
 from agents.settings import ChatSettings
-from tests.fake_openai import Cut, FakeOpenAI, Hang, Item, Reply, Status, Trickle
+from tests.fake_openai import Cut, FakeOpenAI, Flood, Hang, Item, Reply, Status, Trickle
 
 
 class Word(BaseModel):
@@ -72,6 +77,41 @@ def test_an_answer_that_comes_byte_by_byte_is_too_slow_too(monkeypatch: pytest.M
             answer = asyncio.run(model.aask([("user", "Say.")], Word))
     assert answer.parsed == GOOD
     assert answer.faults == ("timeout",)
+
+
+def test_an_answer_that_never_ends_is_left_in_time(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "MOST_BYTES", 2**20)
+    answer, _ = ask(Flood(), GOOD)
+    assert answer.parsed == GOOD
+    assert answer.faults == ("endless answer",)
+    with pytest.raises(ChatModelError, match="does not end within 1 MiB"):
+        ask(Flood(), max_retries=0)
+
+
+def test_a_compressed_answer_counts_as_long_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes that become a gigabyte are given up at the limit, and good ones are read."""
+    body = gzip.compress(b" " * 2**26)
+    assert len(body) < 2**17
+
+    class Compressed(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            for name, value in (("Content-Encoding", "gzip"), ("Content-Length", str(len(body)))):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+    monkeypatch.setattr(attempts, "MOST_BYTES", 2**20)
+    with HTTPServer(("127.0.0.1", 0), Compressed) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        failed: list[str] = []
+        with attempts.counting_client(failed, trust_env=False) as client, pytest.raises(ReadError, match="1 MiB"):
+            client.post(f"http://127.0.0.1:{server.server_address[1]}/")
+        assert failed == ["endless answer"]
+        body = gzip.compress(b'{"word": "tree"}')
+        with attempts.counting_client(failed, trust_env=False) as client:
+            assert client.post(f"http://127.0.0.1:{server.server_address[1]}/").json() == GOOD
+        server.shutdown()
 
 
 def test_the_server_says_how_long_to_wait(ask: Ask) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -208,3 +209,39 @@ def test_instructions_in_remembered_text_are_data(searched: Searched) -> None:
         assert "<|" not in line
     noted = [prompt for prompt in prompts if "Notes from earlier" in prompt]
     assert noted and not any("# Task" in prompt.splitlines() for prompt in noted)
+
+
+def test_a_server_that_is_dead_for_a_while_costs_only_the_wait(
+    config_of: ConfigOf, survey_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The patience of 15 minutes is scaled down to 12 s, and an outage of ten minutes to 8 s."""
+    servers: list[FakeOpenAI] = []
+
+    class Mortal(BadLLM):
+        def __call__(self, body: dict[str, Any]) -> Item:
+            if len(servers) == 1 and len(servers[0].requests) == 2:
+                threading.Thread(target=servers[0].close).start()
+                threading.Timer(8, revive).start()
+                return Cut()
+            return super().__call__(body)
+
+    llm = Mortal([])
+
+    def revive() -> None:
+        port = int(servers[0].url.removesuffix("/v1").rpartition(":")[2])
+        servers.append(FakeOpenAI(script=llm, models=("fake",), port=port).__enter__())
+
+    servers.append(FakeOpenAI(script=llm, models=("fake",)).__enter__())
+    servers[0].set_environment(monkeypatch)
+    session = SearchSession.start(config_of(cache=survey_cache, trials=3, self_evolution=1, outage_seconds=12))
+    llm.session = session
+    events = [str(event) for event in session.stream() if event.kind == "stage"]
+    servers[-1].close()
+    assert session.record.status == "finished" and len(session.trials()) == 3 and len(servers) == 2
+    told = [words for words in events if "asks again" in words or "answers again" in words]
+    assert len(told) == 2 and "cannot be reached" in told[0] and "answers again" in told[1]
+    calls = session.calls()
+    answered = [request for server in servers for request in server.requests if "Cut" not in request.answered]
+    assert len(answered) == len(calls) == 3, "what was answered was asked once"
+    (outage,) = [call.faults for call in calls if call.faults]
+    assert outage[0] == "cut connection" and set(outage[1:]) == {"no connection"} and len(outage) > 5
