@@ -1,5 +1,7 @@
 """The user's own words for the agents of a run: guidance.md in its folder, read at each turn."""
 
+from pathlib import Path
+
 from graph.context import SearchContext
 from graph.events import GuidanceEvent
 from graph.state import Stage
@@ -24,6 +26,18 @@ def guidance_of(context: SearchContext, stage: Stage, turn: int) -> str:
             context.emit(GuidanceEvent(run=context.run_id, text=text))
         context.guidance[turn] = text
     return context.guidance[turn]
+
+
+def write_guidance(file: Path, text: str) -> None:
+    """Whole or not at all: the run may read it just now."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(file)
+
+
+def written_guidance(file: Path) -> str:
+    """What stands there; the agents may have been told an earlier text."""
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def _read(context: SearchContext, before: str) -> str:

@@ -197,15 +197,13 @@ def guidance(
     [bold]Example[/bold]: penjing prompts guidance latest "Keep hidden_size at 576; try fewer key/value heads."
     """
     with reported_errors(as_json, debug):
+        from graph.guidance import write_guidance, written_guidance
         from penjing.sessions import open_session
 
         file = open_session(run).folder.guidance
         if text is not None:
-            # Whole or not at all: the run may read it just now.
-            beside = file.with_suffix(".new")
-            beside.write_text(text, encoding="utf-8")
-            beside.replace(file)
-        told = file.read_text(encoding="utf-8") if file.is_file() else ""
+            write_guidance(file, text)
+        told = written_guidance(file)
         if as_json:
             print(json.dumps({"file": str(file), "guidance": told}))
             return

@@ -72,6 +72,10 @@ def _options(host: str, port: int) -> dict[str, Any]:
         "global_developmentMode": False,
         "logger_hideWelcomeMessage": True,
         "runner_magicEnabled": False,
+        # Streamlit's red stands for errors and reads badly on its own tint.
+        "theme_light_primaryColor": "#0b5cad",
+        "theme_dark_primaryColor": "#8cc2ff",
+        "theme_headingFontSizes": ["2.25rem", "1.5rem"],
     }
 
 

@@ -34,7 +34,10 @@ def plotly_figure(picture: Picture, dark: bool = False) -> "Figure":
         "hovermode": "closest",
         "barmode": "overlay",
         "height": 420,
+        "annotations": [],
     }
+    if count > 1:
+        layout["legend"]["y"] = 1.1
     gap = 0.09
     width = (1 - gap * (count - 1)) / count
     traces: list[dict[str, Any]] = []
@@ -44,6 +47,10 @@ def plotly_figure(picture: Picture, dark: bool = False) -> "Figure":
         start = place * (width + gap)
         layout[f"xaxis{suffix}"] = _x_axis(panel) | {"domain": [start, min(1.0, start + width)], "anchor": f"y{suffix}"}
         layout[f"yaxis{suffix}"] = _y_axis(panel) | {"anchor": f"x{suffix}"}
+        if count > 1:
+            # Beside the axis it would lie on the panel before it where the window is narrow.
+            layout[f"yaxis{suffix}"]["title"] = {"text": ""}
+            layout["annotations"].append(_heading(panel, start))
         for series in panel.series:
             for trace in _traces(series, dark):
                 # One entry in the legend for what is in several panels, which it then hides and shows in all.
@@ -58,6 +65,10 @@ def _x_axis(panel: Panel) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": html.escape(panel.x_label)}, "zeroline": False}
     if (ends := x_range(panel)) is not None:
         axis |= {"range": list(ends), "tickformat": ",d"} | ({"dtick": 1} if ends[1] - ends[0] <= 14 else {})
+    elif len(values := {x for series in panel.series for x in series.x if x}) == 1:
+        # Plotly's own range around a single value begins below zero.
+        (value,) = values
+        axis["range"] = [0.9 * value, 1.1 * value]
     if panel.x_names:
         names = [html.escape(name) for name in panel.x_names]
         axis |= {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": names}
@@ -76,6 +87,12 @@ def _y_axis(panel: Panel) -> dict[str, Any]:
     if panel.from_zero:
         axis["rangemode"] = "tozero"
     return axis
+
+
+def _heading(panel: Panel, start: float) -> dict[str, Any]:
+    """What the y axis of one of several panels shows, above its left edge."""
+    place = {"xref": "paper", "yref": "paper", "x": start, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
+    return {"text": html.escape(panel.y_label), "showarrow": False, "font": {"size": 12}} | place
 
 
 def _decades(panel: Panel) -> float:

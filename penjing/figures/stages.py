@@ -47,7 +47,7 @@ def in_words(trial: TrialView) -> str:
     lines = [f"trial {trial.number}: {style.words}{origin}"]
     found = trial.measurement
     if found is None:
-        return "\n".join([*lines, "not measured yet"])
+        return "\n".join([*lines, unmeasured(trial)])
     if found.failure is not None:
         lines.append(f"failed: {found.failure.kind.replace('_', ' ')}")
     figures = [f"{trial.architecture.parameters / 1e6:,.2f}M parameters"]
@@ -58,6 +58,11 @@ def in_words(trial: TrialView) -> str:
     if trial.over_limit is not None:
         lines.append(f"over the limit: {trial.over_limit}")
     return "\n".join(lines)
+
+
+def unmeasured(trial: TrialView) -> str:
+    """Why a trial without a measurement has none."""
+    return "rejected" if trial.is_rejected else "not measured yet"
 
 
 def point_size(points: int) -> float:
@@ -106,7 +111,7 @@ def _order(stage: str) -> int:
 
 def _lacking(members: Sequence[TrialView]) -> str:
     words = {
-        "over the limit" if trial.succeeded else "failed" if trial.measurement is not None else "not measured yet"
+        "over the limit" if trial.succeeded else "failed" if trial.measurement is not None else unmeasured(trial)
         for trial in members
     }
     return " or ".join(sorted(words))

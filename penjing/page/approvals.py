@@ -26,7 +26,7 @@ def show_approvals(run: Run) -> None:
 
 def _show(session: SearchSession, one: Waiting) -> None:
     with st.container(border=True):
-        st.subheader(f"Trial {one.trial} waits for your decision")
+        st.header(f"Trial {one.trial} waits for your decision")
         origin = "the source" if one.parent is None else f"trial {one.parent}"
         words = (
             f"By {one.proposer} in turn {one.turn}, from {origin}; {one.parameters:,} parameters; its evaluation takes "
@@ -34,13 +34,16 @@ def _show(session: SearchSession, one: Waiting) -> None:
         st.markdown(as_markdown(f"{words}about {one.expected_seconds:,.0f} s. {one.expected}"))
         show_text("\n".join([one.design, *one.change, *(f"because: {reason}" for reason in one.rationale)]))
         key = f"{one.run} {one.trial}"
+        # The page is drawn anew every few seconds; what was wrong stays until the next try.
+        if (problem := st.session_state.get(f"problem {key}")) is not None:
+            show_error(problem)
         if st.button("Accept", key=f"accept {key}", type="primary"):
             _decide(session, one, "accept")
         with st.form(f"reject {key}", border=False):
             reason = st.text_area("Why it is rejected; its author reads this", key=f"words {key}")
             if st.form_submit_button("Reject"):
                 _decide(session, one, "reject", words=reason)
-        with st.expander("Edit the design"), st.form(f"edit {key}", border=False):
+        with st.expander("Edit the design", expanded=problem is not None), st.form(f"edit {key}", border=False):
             before = json.dumps(one.draft.model_dump(mode="json"), indent=1)
             design = st.text_area("Design as JSON", before, height=240, key=f"design {key}")
             if st.form_submit_button("Take this design"):
@@ -56,6 +59,5 @@ def _decide(session: SearchSession, one: Waiting, decision: str, design: str | N
         else:
             session.decide(one.trial, "accept")
     except InputError as error:
-        show_error(error)
-        return
+        st.session_state[f"problem {one.run} {one.trial}"] = error
     st.rerun()

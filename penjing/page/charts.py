@@ -5,12 +5,12 @@ from typing import Any, cast
 import streamlit as st
 
 from penjing.figures import Picture, plotly_figure
-from penjing.page.words import as_markdown
+from penjing.page.words import as_markdown, show_note
 
 
 def show_picture(picture: Picture, clicks: bool = False) -> int | None:
     """Draw it; with `clicks` the number of the trial that was clicked on, once for each click."""
-    st.subheader(as_markdown(picture.title))
+    st.header(as_markdown(picture.title))
     if picture.is_empty:
         st.info(as_markdown(picture.summary))
         return None
@@ -29,7 +29,7 @@ def show_picture(picture: Picture, clicks: bool = False) -> int | None:
             selection_mode="points",
         )
         chosen = _clicked(cast("dict[str, Any]", event))
-    st.caption(as_markdown(picture.summary))
+    show_note(picture.summary)
     return chosen
 
 

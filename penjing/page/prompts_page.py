@@ -1,10 +1,13 @@
 """The page of the templates: which versions were used and what came of them, and an edit for one run."""
 
+from pathlib import Path
+
 import streamlit as st
 
+from graph.guidance import LONGEST, write_guidance, written_guidance
 from memory.tables import Run
 from penjing.page.reading import chosen_run, outcomes_of, records, session_of, told
-from penjing.page.words import as_markdown, show_text
+from penjing.page.words import as_markdown, show_note, show_text
 from prompts.editing import save_template
 from prompts.library import PromptLibrary
 
@@ -17,7 +20,9 @@ def show_prompts() -> None:
     session = session_of(run)
     library = PromptLibrary(session.config.prompt_dir, above=session.folder.prompts)
     _outcomes(run)
-    st.subheader("Edit a template")
+    if run.imported_at is None:
+        _guidance(session.folder.guidance)
+    st.header("Edit a template")
     names, asked = library.names(), st.query_params.get("template", "strategies")
     name = st.selectbox("Template", names, index=names.index(asked) if asked in names else 0)
     path, header = library.path(name), library.header(name)
@@ -32,7 +37,7 @@ def _edit(run: Run, name: str, text: str, version: str) -> None:
     if run.imported_at is not None:
         show_text(text)
         return
-    st.caption("Taken at the next turn of a running search, in this run alone. What is broken is refused.")
+    show_note("Taken at the next turn of a running search, in this run alone. What is broken is refused.")
     with st.form(f"edit {name} {version}"):
         edited = st.text_area("Text of the template", text, height=420)
         saved = st.form_submit_button("Save for this run")
@@ -50,8 +55,18 @@ def _edit(run: Run, name: str, text: str, version: str) -> None:
         st.success(as_markdown(f"Saved: version {library.hash(name)} from the next turn on."))
 
 
+def _guidance(file: Path) -> None:
+    st.header("Guidance")
+    with st.form("guidance"):
+        text = st.text_area("Your own words for the agents", written_guidance(file), max_chars=LONGEST)
+        if st.form_submit_button("Tell them"):
+            write_guidance(file, text)
+            st.success("They read it from their next turn on." if text else "They are told nothing any more.")
+    show_note("Read at each turn, as the user's guidance; it stays in the trace.")
+
+
 def _outcomes(run: Run) -> None:
-    st.subheader("What came of each version")
+    st.header("What came of each version")
     rows = outcomes_of(run.id)
     if not rows:
         st.info("No template was used in this run yet.")

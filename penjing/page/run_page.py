@@ -7,7 +7,7 @@ import streamlit as st
 from graph.events import BudgetEvent
 from memory.retrieval import best
 from memory.tables import Run
-from penjing.figures.stages import stage_style, value_of
+from penjing.figures.stages import stage_style, unmeasured, value_of
 from penjing.page.approvals import show_approvals
 from penjing.page.charts import show_picture
 from penjing.page.places import open_trial
@@ -65,32 +65,18 @@ def _head(run: Run, now: str, snapshot: Snapshot) -> None:
     if leaders:
         value = value_of(leaders[0])
         facts[f"best {leaders[0].goal.objective}, trial {leaders[0].number}"] = "-" if value is None else f"{value:.4f}"
-        facts["its parameters"] = f"{leaders[0].architecture.parameters / 1e6:,.1f}M"
+        facts["its parameters"] = f"{leaders[0].architecture.parameters:,}"
     # Side by side as far as the window is wide.
     with st.container(horizontal=True, gap="large"):
-        for label, figure in {**facts, **_spent(run.id)}.items():
+        for label, figure in facts.items():
             st.metric(label, figure, width="content")
-
-
-def _spent(run_id: str) -> dict[str, str]:
-    """What is spent of each part of the budget, as the run told it last, with its cap."""
-    told_last = records().last_event(run_id, "budget")
-    if told_last is None:
-        return {}
-    event = BudgetEvent.model_validate(told_last.payload)
-    spent, caps = event.spent, event.caps
-    figures = {
-        "LLM tokens": (f"{spent.llm_tokens:,}", caps.llm_tokens),
-        "USD": ("unknown" if spent.usd is None else f"{spent.usd:.4f}", caps.usd),
-        "evaluation seconds": (f"{spent.evaluation_seconds:,.0f}", caps.evaluation_seconds),
-        "wall clock seconds": (f"{spent.wall_clock_seconds:,.0f}", caps.wall_clock_seconds),
-    }
-    return {name: value if cap is None else f"{value} of {cap:,.10g}" for name, (value, cap) in figures.items()}
+    if (spent := records().last_event(run.id, "budget")) is not None:
+        st.markdown(as_markdown(f"Spent after {BudgetEvent.model_validate(spent.payload)}."))
 
 
 def _table(snapshot: Snapshot) -> int | None:
     """All trials; the number of the one that is to be opened."""
-    st.subheader("Trials")
+    st.header("Trials")
     if not snapshot.trials:
         st.info("There is no trial yet.")
         return None
@@ -110,7 +96,7 @@ def _table(snapshot: Snapshot) -> int | None:
             "parameters": trial.architecture.parameters,
             "loss": trial.loss,
             "ms a token": None if found is None else found.latency_ms,
-            "came to": "over the limit" if trial.over_limit else failure or ("" if found else "not measured yet"),
+            "came to": "over the limit" if trial.over_limit else failure or ("" if found else unmeasured(trial)),
             "prompt": trial.prompt_hash,
             "design": trial.architecture.describe(),
         }

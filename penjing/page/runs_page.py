@@ -4,7 +4,7 @@ import streamlit as st
 
 from penjing.page.places import open_run
 from penjing.page.reading import records, status, told
-from penjing.page.words import as_markdown
+from penjing.page.words import show_note
 
 
 @told
@@ -28,7 +28,7 @@ def show_runs() -> None:
         }
         for run in runs
     ]
-    st.caption(as_markdown("Choose a line to open its run, or name it here."))
+    show_note("Choose a line to open its run, or name it here.")
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     name = left.selectbox("Run", [run.id for run in runs], key="run to open")
     if right.button("Open run", width="stretch"):

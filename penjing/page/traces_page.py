@@ -4,7 +4,7 @@ import streamlit as st
 
 from graph.trace import TracedSpan, matching, pruned, telling
 from penjing.page.reading import chosen_run, told, trace_of
-from penjing.page.words import as_markdown, show_text
+from penjing.page.words import as_markdown, show_note, show_text
 from penjing.trace_lines import call_lines, label
 
 _MOST_LINES = 300
@@ -23,7 +23,7 @@ def show_traces() -> None:
         return
     lines = ["  " * depth + label(span).plain for root in shown for depth, span in root.walk()]
     if len(lines) > _MOST_LINES and not st.toggle(f"Show all {len(lines):,} lines"):
-        st.caption(f"The last {_MOST_LINES} lines.")
+        show_note(f"The last {_MOST_LINES} lines.")
         lines = lines[-_MOST_LINES:]
     show_text("\n".join(lines))
     _calls(shown)
@@ -37,7 +37,7 @@ def _calls(roots: list[TracedSpan]) -> None:
     calls = [span.call for root in roots for _, span in root.walk() if span.call is not None]
     if not calls:
         return
-    st.subheader("Calls")
+    st.header("Calls")
     names = {call.id: f"{call.id}: turn {call.turn}, {call.agent}, {call.schema_name}" for call in reversed(calls)}
     chosen = st.selectbox("Call", list(names), format_func=names.__getitem__)
     call = next(one for one in calls if one.id == chosen)

@@ -8,7 +8,7 @@ from penjing.html_report import story_text
 from penjing.page.charts import show_picture
 from penjing.page.places import open_trial
 from penjing.page.reading import chosen_run, records, snapshot_of, story_of, told
-from penjing.page.words import as_markdown, show_text
+from penjing.page.words import as_markdown, show_note, show_text
 from penjing.trace_lines import call_lines
 from tools.errors import InputError
 
@@ -70,7 +70,7 @@ def _origin(story: Story) -> None:
 
 
 def _said(story: Story) -> None:
-    st.subheader("What its author said")
+    st.header("What its author said")
     for attempt in story.attempts:
         lines = [f"answer {attempt.attempt + 1}: {attempt.outcome}"]
         lines += [f"because: {words}" for words in attempt.rationale]
@@ -78,7 +78,7 @@ def _said(story: Story) -> None:
         lines += [f"changed: {words}" for words in attempt.notes]
         show_text("\n".join(lines))
     if not story.conversation:
-        st.caption("No chat model was asked for this design.")
+        show_note("No chat model was asked for this design.")
     before: TracedCall | None = None
     for call in story.conversation:
         with st.expander(as_markdown(f"Call {call.id}: {call.agent} asks {call.model} for {call.schema_name}")):

@@ -17,6 +17,11 @@ def show_text(text: str) -> None:
     st.code(text, language=None, wrap_lines=True)
 
 
+def show_note(text: str) -> None:
+    """A remark in small letters, as dark as all others so that everybody can read it."""
+    st.markdown(f":small[{as_markdown(text)}]")
+
+
 def show_error(error: Exception) -> None:
     """What cannot be done and why, in its own sentence."""
     st.error(as_markdown(str(error)))

@@ -29,6 +29,7 @@ FLAGS = (
     "--disable-sync",
 )
 WORDS = "Keep the first layer as it is."
+GUIDANCE = "Be kind to the last layer."
 PENJING = [sys.executable, "-m", "penjing.main"]
 
 pytestmark = [
@@ -66,7 +67,11 @@ def opened(browser: Any, url: str, outside: list[str]) -> Any:
     """A tab at `url`; requests to any other place are noted."""
     from playwright.sync_api import Error
 
-    page = browser.new_page(viewport={"width": 1280, "height": 1200})
+    page = (
+        browser.new_page(viewport={"width": 1280, "height": 1200})
+        if hasattr(browser, "new_context")
+        else browser.new_page()
+    )
     page.set_default_timeout(200_000)
     here = url.split("/")[2]
     page.on("request", lambda request: outside.append(request.url) if request.url.split("/")[2] != here else None)
@@ -107,7 +112,7 @@ def test_a_search_is_watched_and_steered(
             page = opened(browser, f"{served}/run?run={run}", outside)
             # Nobody reloads it: trial 0 is measured, and trial 1 is asked about, while it is watched.
             page.get_by_text("Trial 1 waits for your decision").wait_for()
-            page.get_by_text("1 of 4 trials").wait_for()
+            page.get_by_text("1 of 4 trials", exact=True).wait_for()
 
             steering = opened(browser, f"{served}/prompts?run={run}&template=design", outside)
             area = steering.get_by_label("Text of the template")
@@ -122,7 +127,7 @@ def test_a_search_is_watched_and_steered(
 
             page.get_by_role("button", name="Accept").click()
             page.get_by_text("Trial 2 waits for your decision").wait_for()
-            page.get_by_text("2 of 4 trials").wait_for()
+            page.get_by_text("2 of 4 trials", exact=True).wait_for()
             page.get_by_role("button", name="Open trial").click()
             page.get_by_role("heading", name=f"of {run}").wait_for()
             page.goto(f"{served}/trial?run={run}&trial=2")
@@ -136,9 +141,76 @@ def test_a_search_is_watched_and_steered(
             page.get_by_text("Trial 2 waits for your decision").wait_for(state="detached")
             page.get_by_text("waits for your decision").wait_for()
             assert any(WORDS in str(request.body) for request in server.requests), "they went back to the author"
+
+            steering.reload()
+            steering.get_by_label("Your own words for the agents").fill(GUIDANCE)
+            steering.get_by_role("button", name="Tell them").click()
+            steering.get_by_text("They read it from their next turn on.").wait_for()
+            assert steering.get_by_label("Your own words for the agents").input_value() == GUIDANCE
+
+            page.get_by_text("Edit the design").click()
+            design = page.get_by_label("Design as JSON")
+            proposed = json.loads(design.input_value())
+            design.fill(json.dumps(proposed | {"hidden_size": 1000}))
+            page.get_by_role("button", name="Take this design").click()
+            # Longer than the page stands still: what was wrong is not drawn over.
+            page.wait_for_timeout(5000)
+            page.get_by_text("hidden_size 1000 is not allowed").wait_for()
+            design.fill(json.dumps(_another(proposed)))
+            page.get_by_role("button", name="Take this design").click()
+            page.get_by_text("3 of 4 trials", exact=True).wait_for()
+            asked = page.get_by_text("waits for your decision")
+            asked.wait_for()
+            assert any(GUIDANCE in str(request.body) for request in server.requests), "it stood in the next prompt"
         finally:
             search.kill()
             search.wait()
+    assert outside == []
+
+
+def _another(design: dict[str, Any]) -> dict[str, Any]:
+    """A design of the same size that is not the proposed one: its first and last layer have changed places."""
+    first, *middle, last = design["spans"]
+    places = ("first_layer", "last_layer")
+    turned = [last | {key: first[key] for key in places}, *middle, first | {key: last[key] for key in places}]
+    assert turned != design["spans"]
+    return design | {"spans": turned}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_it_and_a_point_opens_its_trial(
+    browser: Any, served: str, tmp_path: Path, scheme: str
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    write_run(tmp_path / "home", 12, "run-few")
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 2600})
+    outside: list[str] = []
+    page = opened(context, f"{served}/run?run=run-few", outside)
+    page.locator(".js-plotly-plot").nth(2).wait_for()
+    found = {}
+    for place, sign in (
+        ("runs", "Open run"),
+        ("run", "Open trial"),
+        ("trial", "What its author said"),
+        ("prompts", "Save for this run"),
+        ("traces", "Calls"),
+    ):
+        page.goto(f"{served}/{place if place != 'runs' else ''}?run=run-few")
+        page.get_by_text(sign).first.wait_for()
+        page.wait_for_timeout(1500)
+        audit = Axe().run(page).response
+        assert len(audit["passes"]) > 10, "the audit looked at something"
+        found |= {f"{place}: {one['id']}": one["nodes"][0]["html"] for one in audit["violations"]}
+    assert found == {}
+
+    page.goto(f"{served}/run?run=run-few")
+    page.locator(".js-plotly-plot").nth(2).wait_for()
+    page.wait_for_timeout(1500)
+    box = page.locator(".js-plotly-plot").nth(0).locator(".scatterlayer .points path").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.get_by_role("heading", name="of run-few").wait_for()
+    assert "trial=" in page.url
     assert outside == []
 
 
