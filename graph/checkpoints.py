@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import aiosqlite
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from graph.checkpoint_file import open_checkpoint_file
 from graph.folder import RunFolder
 from tools.addresses import same_place, without_password
 from tools.errors import InputError
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 VARIABLE = "PENJING_CHECKPOINTS"
 """A run's record has the address without a password; this has the whole of it."""
 
-_LOCK_SECONDS = 30.0
 # Any constant does; it only has to be the same in every process that makes the tables.
 _TABLES_LOCK = 7304963
 _RETRY_SECONDS = 0.1
@@ -31,11 +29,11 @@ _RETRY_SECONDS = 0.1
 async def open_checkpoints(folder: RunFolder, url: str | None) -> AsyncIterator[BaseCheckpointSaver[Any]]:
     """The checkpoints of all runs at `url`, or, without one, of the run in `folder`.
 
-    Raises InputError where the server cannot be reached, or fails on the way, or its driver is missing.
+    Raises InputError where the file or the server cannot be used, or fails on the way, or its driver is missing.
     """
     if url is None:
-        async with aiosqlite.connect(folder.checkpoints, timeout=_LOCK_SECONDS) as connection:
-            yield AsyncSqliteSaver(connection)
+        async with open_checkpoint_file(folder.checkpoints) as saver_of_file:
+            yield saver_of_file
         return
     try:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver

@@ -15,6 +15,7 @@ from agents.prices import Price, PriceTable, unpriced
 from agents.proposers import JUDGES
 from graph.approval import wait_for_decisions
 from graph.builder import make_graph
+from graph.checkpoint_file import set_aside_if_damaged
 from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
 from graph.context import SearchContext
@@ -30,6 +31,7 @@ from memory.embedding_server import text_embedding_of
 from memory.rebuild import open_vectors
 from memory.records import Records
 from prompts.library import PromptLibrary
+from tools.survey import beginning_is_whole
 from tools.workers import make_workers
 
 if TYPE_CHECKING:
@@ -49,12 +51,14 @@ async def drive(run_id: str, config: SearchConfig, records: Records, emit: Calla
     async with AsyncExitStack() as stack:
         emit = stack.enter_context(logged(run_id, config, emit))
         context = await _open(run_id, config, records, emit, stack)
+        if config.checkpoints is None and (words := await set_aside_if_damaged(context.folder.checkpoints)):
+            emit(StageEvent(run=run_id, stage="checkpoints", message=words))
         checkpoints = open_checkpoints(context.folder, config.checkpoints)
         graph = make_graph(await stack.enter_async_context(checkpoints))
         thread: RunnableConfig = {"configurable": {"thread_id": run_id}, "recursion_limit": _MOST_STEPS}
         snapshot = await graph.aget_state(thread)
-        if snapshot.values and context.folder.survey.is_file() and not context.survey.folder.is_dir():
-            # The cache was cleared while the run was stopped.
+        if snapshot.values and context.folder.survey.is_file() and not beginning_is_whole(context.survey):
+            # The cache was cleared or damaged while the run was stopped.
             await take_survey(context)
             del context.survey
         stack.push_async_callback(context.under_way.stop)

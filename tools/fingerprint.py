@@ -57,6 +57,15 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def is_whole(path: Path) -> bool:
+    """Whether there is a safetensors file at `path` that is as long as its header says."""
+    try:
+        safetensors_header(path)
+    except (OSError, InputError):
+        return False
+    return True
+
+
 def model_fingerprint(config: dict[str, Any], weight_files: Iterable[Path]) -> str:
     """16 hexadecimal digits of a model: its config and every tensor's name, type, shape and (sampled) data.
 

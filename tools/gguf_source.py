@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.errors import InputError
-from tools.fingerprint import sampled_digest
+from tools.fingerprint import is_whole, sampled_digest
 from tools.staging import staged_directory
 
 Report = Callable[[str, float], None]
@@ -25,13 +25,14 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
     from filelock import FileLock
 
     directory = conversion_directory(gguf, name, cache)
-    if directory.is_dir():
+    if _is_converted(directory):
         return directory
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{directory.name}.lock"):
-            if not directory.is_dir():
-                with staged_directory(directory) as staged:
+            if not _is_converted(directory):
+                # One that was cut short is of no use to anybody.
+                with staged_directory(directory, overwrite=True) as staged:
                     convert_gguf(gguf, staged, report)
     except OSError as error:
         if error.errno is None:
@@ -40,6 +41,11 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
             f"Cannot write the model cache {cache}: {error.strerror}; set XDG_CACHE_HOME to a writable directory."
         ) from error
     return directory
+
+
+def _is_converted(directory: Path) -> bool:
+    files = list(directory.glob("*.safetensors"))
+    return bool(files) and all(is_whole(file) for file in files)
 
 
 def conversion_directory(gguf: Path, name: str, cache: Path) -> Path:

@@ -9,12 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tools.accuracy import score_live
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.export.compact import save_compact
+from tools.fingerprint import is_whole
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
 from tools.pretraining.checkpoint import load_training_state
@@ -26,7 +28,7 @@ from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
 from tools.requests import Progress, ReportProgress, TrialRequest
 from tools.sources import load_model
-from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE
+from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE, require_beginning
 
 MEASUREMENT_FILE = "measurement.json"
 MODEL_FOLDER = "model"
@@ -37,6 +39,7 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     """Grow and measure `request.design`. Raises NotFiniteError, MemoryError, OSError: results for a worker."""
     if (stored := stored_measurement(request.folder)) is not None and has_weights(request.folder):
         return stored
+    require_beginning(request.survey)
     started = time.monotonic()
     survey, recipe = request.survey, request.recipe
     compute = choose_compute(recipe.precision)
@@ -108,14 +111,16 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
 
 
 def stored_measurement(folder: Path) -> Measurement | None:
-    """The result that a trial left in its folder, or None."""
-    path = folder / MEASUREMENT_FILE
-    return Measurement.model_validate_json(path.read_text()) if path.is_file() else None
+    """The result that a trial left in its folder, or None, also where a fault of the disk has spoilt it."""
+    try:
+        return Measurement.model_validate_json((folder / MEASUREMENT_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether the grown model is still in the trial's folder."""
-    return (folder / MODEL_FOLDER / "model.safetensors").is_file()
+    """Whether the grown model is still in the trial's folder, and whole."""
+    return is_whole(folder / MODEL_FOLDER / "model.safetensors")
 
 
 def _write_beside(path: Path, text: str) -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from tools.pretraining.trainer import Trainer
 
+STATE_FILE = "state.json"
+TENSOR_FILES = ("weights.safetensors", "optimizer.safetensors")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -23,7 +25,7 @@ def save_training_state(trainer: Trainer, folder: Path) -> None:
     beside.mkdir(parents=True)
     # named_parameters names a tied weight once.
     parameters = dict(trainer.model.named_parameters())
-    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, beside / "weights.safetensors")
+    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, beside / TENSOR_FILES[0])
     state = trainer.optimizer.state
     moments = {
         f"{kind}.{name}": state[parameter][kind].contiguous()
@@ -31,8 +33,8 @@ def save_training_state(trainer: Trainer, folder: Path) -> None:
         for kind in _MOMENTS
         if parameter in state
     }
-    save_file(moments, beside / "optimizer.safetensors")
-    (beside / "state.json").write_text(json.dumps({"step": trainer.step, "losses": trainer.losses}, indent=1))
+    save_file(moments, beside / TENSOR_FILES[1])
+    (beside / STATE_FILE).write_text(json.dumps({"step": trainer.step, "losses": trainer.losses}, indent=1))
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
 
@@ -43,9 +45,9 @@ def load_training_state(trainer: Trainer, folder: Path) -> None:
 
     Raises ValueError where a shape differs: AdamW itself would take the wrong shape silently and fail a step later.
     """
-    position = json.loads((folder / "state.json").read_text())
-    weights = load_file(folder / "weights.safetensors")
-    moments = load_file(folder / "optimizer.safetensors")
+    position = json.loads((folder / STATE_FILE).read_text())
+    weights = load_file(folder / TENSOR_FILES[0])
+    moments = load_file(folder / TENSOR_FILES[1])
     for name, parameter in trainer.model.named_parameters():
         if weights[name].shape != parameter.shape:
             raise ValueError(f"{name} is {tuple(weights[name].shape)} on disk, {tuple(parameter.shape)} in the model")

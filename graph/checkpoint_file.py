@@ -1,0 +1,92 @@
+"""The SQLite file of a run's checkpoints: its failures in one sentence, and what to do with a file that is damaged.
+
+A checkpoint says only where a search stood; what it has asked, answered and measured is in the records. So a damaged
+file is no loss: it is set aside, and the search goes through its turns again and finds all that was paid for.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+from tools.errors import InputError
+from tools.failures import FULL_DISK, is_full_disk
+
+LOCK_SECONDS = 30.0
+"""How long a write waits for another process that has the file locked."""
+_LOG = "-wal"
+_PARTS = ("", _LOG, "-shm")
+
+
+@asynccontextmanager
+async def open_checkpoint_file(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
+    """The checkpoints in the file `path`, which is made where it is not there.
+
+    Raises InputError where the file is locked for too long or cannot be written, now or on the way.
+    """
+    try:
+        async with aiosqlite.connect(path, timeout=LOCK_SECONDS) as connection:
+            yield AsyncSqliteSaver(connection)
+    except sqlite3.Error as error:
+        raise _told(error, path) from error
+
+
+def _told(error: sqlite3.Error, path: Path) -> InputError:
+    if is_full_disk(error):
+        return InputError(f"{FULL_DISK} The checkpoints {path} stand at the last step that was finished.")
+    if "locked" in str(error):
+        return InputError(
+            f"The checkpoints {path} were locked by another process for {LOCK_SECONDS:g} s; see what has the file "
+            "open, and resume."
+        )
+    return InputError(
+        f"The checkpoints {path} cannot be used ({error}); see that the place can be written, and resume."
+    )
+
+
+async def set_aside_if_damaged(path: Path) -> str:
+    """Move a file that cannot be read out of the way; what was done, in words, and nothing where the file is whole."""
+    aside = await asyncio.to_thread(_set_aside_if_damaged, path)
+    if aside is None:
+        return ""
+    return (
+        f"the checkpoints were damaged and are set aside as {aside.name}: the search goes through its turns again, and "
+        "finds what it has asked and measured in the records"
+    )
+
+
+def _set_aside_if_damaged(path: Path) -> Path | None:
+    if not path.is_file() or _is_whole(path):
+        return None
+    aside = path.with_name(f"{path.name}.damaged")
+    for part in _PARTS:
+        source = path.with_name(path.name + part)
+        if source.exists():
+            source.replace(aside.with_name(aside.name + part))
+    return aside
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the pages of the file are sound and the newest checkpoints in it can be read."""
+    try:
+        connection = sqlite3.connect(path, timeout=LOCK_SECONDS)
+        try:
+            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                return False
+            newest = connection.execute("SELECT type, checkpoint FROM checkpoints ORDER BY checkpoint_id DESC LIMIT 1")
+            writes = connection.execute("SELECT type, value FROM writes ORDER BY checkpoint_id DESC LIMIT 1")
+            for row in (*newest, *writes):
+                JsonPlusSerializer().loads_typed(row)
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        # Locked, or nothing in it yet: for whoever opens it to say.
+        return True
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, NotImplementedError):
+        return False
+    return True
