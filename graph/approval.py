@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agents.surrogate import Expectation
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
-from graph.context import RunContext, SearchContext
+from graph.context import RunContext, SearchContext, workers_of
 from graph.events import ApprovalEvent
 from graph.folder import Home
 from graph.guidance import LONGEST
@@ -30,7 +30,6 @@ from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.spaces import DesignDraft
-from tools.workers import make_workers
 
 _POLL_SECONDS = 0.5
 
@@ -186,7 +185,7 @@ async def wait_for_decisions(context: SearchContext) -> None:
 
 def _context(records: Records, config: SearchConfig, run_id: str) -> RunContext:
     folder = Home(config.home).run(run_id)
-    workers = make_workers(config.workers, folder.logs)
+    workers = workers_of(config, folder)
     context = RunContext(run_id=run_id, config=config, records=records, workers=workers, emit=lambda _: None)
     if not context.survey.folder.is_dir():
         raise InputError(f"The survey of run {run_id} left the cache; `penjing resume {run_id}` takes it again.")

@@ -35,7 +35,7 @@ from tools.architecture import Architecture
 from tools.pruning.saliency import Saliency
 from tools.requests import AccuracyRequest, Survey, TrialRequest
 from tools.spaces import PrunedLMSpace
-from tools.workers import Workers
+from tools.workers import Workers, make_workers
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 SALIENCY_FILE = "saliency.safetensors"
 # 2**31 over the golden ratio, odd: its multiples come near each other late, so that no two seeds of a run are equal.
 _APART = 1_327_217_885
+
+
+def workers_of(config: SearchConfig, folder: RunFolder) -> Workers:
+    """Those of the settings, with their logs in the run's folder. Raises InputError where they cannot be had."""
+    return make_workers(config.workers, folder.logs, config.parallel, config.ray)
 
 
 @dataclass

@@ -18,7 +18,7 @@ from graph.builder import make_graph
 from graph.checkpoint_file import set_aside_if_damaged
 from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
-from graph.context import SearchContext
+from graph.context import SearchContext, workers_of
 from graph.events import AnyEvent, StageEvent
 from graph.folder import Home
 from graph.mlflow_log import logged
@@ -32,7 +32,7 @@ from memory.rebuild import open_vectors
 from memory.records import Records
 from prompts.library import PromptLibrary
 from tools.survey import beginning_is_whole
-from tools.workers import make_workers
+from tools.workers import Workers
 
 if TYPE_CHECKING:
     from graph.builder import Graph
@@ -43,14 +43,23 @@ _INTERRUPT = "__interrupt__"
 """What LangGraph names the update in which a node waits."""
 
 
-async def drive(run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None]) -> None:
+async def drive(
+    run_id: str,
+    config: SearchConfig,
+    records: Records,
+    emit: Callable[[AnyEvent], None],
+    workers: Workers | None = None,
+) -> None:
     """Open what the run needs, run the graph, close everything again, also when cancelled.
+
+    Args:
+        workers: those of a program of its own, in place of the ones that the settings name; left open.
 
     Raises InputError for bad input; the run can then be resumed once it is mended.
     """
     async with AsyncExitStack() as stack:
         emit = stack.enter_context(logged(run_id, config, emit))
-        context = await _open(run_id, config, records, emit, stack)
+        context = await _open(run_id, config, records, emit, stack, workers)
         if config.checkpoints is None and (words := await set_aside_if_damaged(context.folder.checkpoints)):
             emit(StageEvent(run=run_id, stage="checkpoints", message=words))
         checkpoints = open_checkpoints(context.folder, config.checkpoints)
@@ -90,10 +99,18 @@ async def _run(
 
 
 async def _open(
-    run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None], stack: AsyncExitStack
+    run_id: str,
+    config: SearchConfig,
+    records: Records,
+    emit: Callable[[AnyEvent], None],
+    stack: AsyncExitStack,
+    workers: Workers | None,
 ) -> SearchContext:
     home = Home(config.home)
     folder = home.run(run_id)
+    if workers is None:
+        workers = workers_of(config, folder)
+        stack.callback(workers.close)
     spending = await stack.enter_async_context(_kept(Spending(run_id, records, config.budget, prices_of(config))))
     prompts = PromptLibrary(config.prompt_dir, above=folder.prompts)
     require_judge(config)
@@ -115,7 +132,7 @@ async def _open(
         config=config,
         records=records,
         vectors=vectors,
-        workers=make_workers(config.workers, folder.logs),
+        workers=workers,
         prompts=prompts,
         chat=chat,
         spending=spending,

@@ -14,7 +14,9 @@ from graph.agents_estimate import TurnCost, turn_costs
 from graph.at_hand import Known, what_is_known
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
+from graph.context import workers_of
 from graph.drive import prices_of, require_judge
+from graph.folder import Home
 from graph.space import make_space
 from prompts.library import PromptLibrary
 from tools.accuracy import accuracy_request
@@ -24,6 +26,7 @@ from tools.pretraining.compute import choose_compute
 from tools.spaces import PrunedLMSpace
 from tools.spaces.extremes import largest_legal, narrowest, smallest_legal
 from tools.training_memory import machine_memory_mb, training_memory
+from tools.workers import WorkersChoice
 
 
 async def dry_run(config: SearchConfig) -> dict[str, Any]:
@@ -31,6 +34,7 @@ async def dry_run(config: SearchConfig) -> dict[str, Any]:
     prices, prompts = prices_of(config), PromptLibrary(config.prompt_dir)
     accuracy_request(config.goal_settings())
     require_judge(config)
+    workers_of(config, Home(config.home).run("dry-run"))
     if config.asks_agents and config.replay is None:
         open_chat_team(config.chat_settings()).close()
     known = what_is_known(config)
@@ -124,7 +128,7 @@ def _memory(config: SearchConfig, known: Known) -> dict[str, Any]:
     precision = known.survey.precision if known.survey else choose_compute(config.recipe.precision).precision
     parts = training_memory(known.source, config.recipe, config.data.block_length, precision)
     free, whole = machine_memory_mb()
-    together = parts.total * (config.parallel if config.workers == "processes" else 1)
+    together = parts.total * trials_here(config)
     return {
         "parts_mb": asdict(parts),
         "needed_mb": together,
@@ -132,6 +136,12 @@ def _memory(config: SearchConfig, known: Known) -> dict[str, Any]:
         "machine_mb": whole,
         "fits": together <= free,
     }
+
+
+def trials_here(config: SearchConfig) -> int:
+    """How many trials this machine works on at a time; with Ray one, since nobody knows which nodes there are."""
+    choice = WorkersChoice.read(config.workers)
+    return min(config.parallel, choice.places or config.parallel) if choice.kind == "processes" else 1
 
 
 def _designs(config: SearchConfig, space: PrunedLMSpace, known: Known, greedy: Architecture) -> dict[str, Any]:

@@ -122,7 +122,10 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
     to_come = context.config.trials - sum(view.measurement is not None for view in trials)
     # Also those that are asked for while this one runs have their share.
     waiting = max(waiting, min(context.config.parallel, to_come))
-    async with context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most:
+    async with (
+        context.workers.place(),
+        context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most,
+    ):
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)
         seconds = time.monotonic() - started

@@ -1,11 +1,12 @@
 """Exports asked for after a run: one trial as a model directory or a file."""
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graph.config import SearchConfig
-from graph.context import RunContext
+from graph.context import RunContext, workers_of
 from graph.events import AnyEvent
 from graph.folder import Home
 from graph.weights import export_trial
@@ -13,7 +14,6 @@ from memory.records import Records
 from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.options import ExportOptions
-from tools.workers import make_workers
 
 if TYPE_CHECKING:
     from tools.export.report import ExportReport
@@ -31,6 +31,6 @@ async def export_recorded(
     folder = Home(config.home).run(trial.run_id)
     if not folder.survey.is_file():
         raise InputError(f"Run {trial.run_id} has no survey yet; `penjing resume {trial.run_id}` goes on.")
-    workers = make_workers(config.workers, folder.logs)
-    context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
-    return await export_trial(context, trial, destination, options)
+    with closing(workers_of(config, folder)) as workers:
+        context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
+        return await export_trial(context, trial, destination, options)

@@ -1,7 +1,8 @@
 """Several designs under way: the next is asked for as soon as one has ended, and all that is so in a replay too."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,14 @@ class SlowWorkers(LocalWorkers):
     """Work as this process does it, but the one trial in `slow` place is done only after `others` more."""
 
     def __init__(self, slow: int, others: int) -> None:
+        super().__init__()
         self._slow, self._others, self._begun, self._ended = slow, others, 0, 0
         self._enough = asyncio.Event()
         self.cancelled = False
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        yield
 
     async def trial(
         self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
@@ -47,7 +53,8 @@ class SlowWorkers(LocalWorkers):
             except asyncio.CancelledError:
                 self.cancelled = True
                 raise
-        found = await super().trial(request, report, most_seconds)
+        async with super().place():
+            found = await super().trial(request, report, most_seconds)
         self._ended += 1
         if self._ended > self._slow + self._others - 1:
             self._enough.set()
@@ -72,7 +79,7 @@ def test_one_ends_and_the_next_is_asked_for(
 ) -> None:
     tape = tmp_path / "tape.jsonl"
     settings: dict[str, Any] = {"trials": 6, "self_evolution": 3, "parallel": 2, "cache": survey_cache}
-    monkeypatch.setattr(graph.drive, "make_workers", lambda *_: SlowWorkers(slow=1, others=3))
+    monkeypatch.setattr(graph.drive, "workers_of", lambda *_: SlowWorkers(slow=1, others=3))
     session = SearchSession.start(config_of(**settings, record=tape))
     order = searched(session)
     assert order[:4] == [0, 2, 3, 4] and sorted(order) == [*range(6)]
@@ -111,7 +118,7 @@ def test_what_ends_the_search_ends_the_others(
 
     settings = {"trials": 4, "parallel": 2, "cache": survey_cache}
     with monkeypatch.context() as patch:
-        patch.setattr(graph.drive, "make_workers", make)
+        patch.setattr(graph.drive, "workers_of", make)
         session = SearchSession.start(config_of(**settings))
         with pytest.raises(InputError, match="No space"):
             session.run()

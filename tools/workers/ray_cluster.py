@@ -1,0 +1,92 @@
+"""The connection to a Ray cluster: opened for the first request, shared by all that work in this process."""
+
+import importlib.util
+import logging
+import os
+import socket
+import threading
+from typing import Any
+
+from tools.errors import InputError
+
+_CONNECT_SECONDS = 10.0
+_OBJECT_STORE_BYTES = 100 * 2**20
+"""Ray keeps a third of the memory for objects by default; what goes through it here are a few kilobytes of JSON."""
+
+
+class RayCluster:
+    """`address` of a cluster, `auto` for the one that this machine belongs to; None starts one of this machine alone.
+
+    A connection that this process has already, a program's own, is used and left open.
+    """
+
+    _lock = threading.Lock()
+    _users = 0
+
+    def __init__(self, address: str | None) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise InputError(
+                "workers=ray needs the package ray: install Penjing with its extra, uv pip install -e '.[ray]'."
+            )
+        self._address, self._open = address, False
+
+    def connect(self) -> Any:
+        """The module `ray`, connected. Takes seconds at first. Raises InputError where no cluster answers."""
+        # What Ray would send about its use goes nowhere.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # A trial that asks for no GPU sees none, whatever a later version of Ray does by default.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+        import ray
+
+        with RayCluster._lock:
+            if self._open:
+                return ray
+            if not ray.is_initialized():
+                self._start(ray)
+                RayCluster._users = 1
+            elif RayCluster._users:
+                RayCluster._users += 1
+            self._open = True
+        return ray
+
+    def _start(self, ray: Any) -> None:
+        quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+        if self._address is None:
+            ray.init(object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+            return
+        self._require_answer()
+        try:
+            ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise InputError(
+                f"workers=ray:{self._address} reaches no Ray cluster ({first}): see `ray status`, or start one with "
+                "`ray start --head`."
+            ) from error
+
+    def _require_answer(self) -> None:
+        """Ray itself tries an address for minutes."""
+        host, _, port = (self._address or "").removeprefix("ray://").rpartition(":")
+        if not host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        except OSError as error:
+            raise InputError(
+                f"workers=ray:{self._address} cannot be reached ({error.strerror or error}): see that a cluster runs "
+                "there (`ray start --head`), and that this machine may speak to it."
+            ) from error
+
+    def close(self) -> None:
+        """Disconnect, if nobody else here works on it; a cluster that was started here ends with that."""
+        with RayCluster._lock:
+            if not self._open:
+                return
+            self._open = False
+            if not RayCluster._users:
+                return
+            RayCluster._users -= 1
+            if not RayCluster._users:
+                import ray
+
+                ray.shutdown()

@@ -1,0 +1,46 @@
+"""The far end of a worker, wherever it is: one request in, words about it out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tools.errors import InputError
+from tools.failures import FULL_DISK, failure_of, is_full_disk
+from tools.requests import Progress, ReportProgress, SurveyRequest, TrialRequest
+
+Say = Callable[[str, Any], None]
+"""Takes the kind of a word and what it says, as plain JSON values."""
+
+
+def serve(document: dict[str, Any], say: Say) -> None:
+    """Carry out the request in `document`: `progress` while it lasts, then `result`, `failure` or `input_error`.
+
+    Raises what is a defect.
+    """
+
+    def report(progress: Progress) -> None:
+        say("progress", progress.model_dump())
+
+    try:
+        result = _run(document, report)
+    except InputError as error:
+        say("input_error", str(error))
+    except Exception as error:
+        if is_full_disk(error):
+            say("input_error", FULL_DISK)
+            return
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        say("failure", failure.model_dump())
+    else:
+        say("result", result)
+
+
+def _run(document: dict[str, Any], report: ReportProgress) -> dict[str, Any]:
+    if document["kind"] == "survey":
+        from tools.survey import run_survey
+
+        return run_survey(SurveyRequest.model_validate(document), report).model_dump(mode="json")
+    from tools.trial import run_trial
+
+    return run_trial(TrialRequest.model_validate(document), report).model_dump(mode="json")
