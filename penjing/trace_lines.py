@@ -2,7 +2,8 @@
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.text import Text
 
@@ -44,6 +45,16 @@ def call_lines(call: TracedCall, before: TracedCall | None = None) -> Iterator[T
         yield Text(f"  error: {visible(call.error)}", style="red")
 
 
+def _remembered(row: Mapping[str, Any]) -> str:
+    """An entry that memory gave: what came of it first, then the rest by its names."""
+    words = [str(row["outcome"])] if row.get("outcome") else []
+    for name, value in row.items():
+        if name in ("kind", "id", "outcome") or value in (None, "") or (name == "loss" and words):
+            continue
+        words.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return "; ".join(words)
+
+
 def story_lines(story: Story) -> Iterator[Text]:
     """The story from its beginning to what was learnt."""
     yield Text(f"Trial {story.trial} of {story.run}: {story.outcome}", style="bold")
@@ -53,8 +64,7 @@ def story_lines(story: Story) -> Iterator[Text]:
         loss = "not measured" if parent.loss is None else f"loss {parent.loss:.4f}"
         yield Text(f"  from trial {parent.number}: {parent.design}; {loss}")
     for row in story.retrieved:
-        rest = {name: value for name, value in row.items() if name not in ("kind", "id") and value not in (None, "")}
-        yield Text(f"  memory gave {row['kind']} {row['id']}: {visible(json.dumps(rest, ensure_ascii=False))}")
+        yield Text(f"  memory gave {row['kind']} {row['id']}: {visible(_remembered(row))}")
     before = None
     for call in story.conversation:
         yield Text()
