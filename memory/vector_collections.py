@@ -19,6 +19,7 @@ from memory.conditions import Where, chroma_conditions, matcher
 from memory.embeddings import ARCHITECTURE_EMBEDDING
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
 from tools.errors import InputError
+from tools.failures import FULL_DISK
 
 if TYPE_CHECKING:
     import chromadb
@@ -293,6 +294,8 @@ class VectorCollections:
             try:
                 yield
             except InternalError as error:
+                if "disk is full" in str(error):
+                    raise InputError(f"{FULL_DISK} What the vectors in {self.place} lack is put in then.") from error
                 raise InputError(
                     f"the vectors in {self.place} could not be written ({error}); check that the disk has room"
                 ) from error

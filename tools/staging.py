@@ -1,13 +1,17 @@
 """Directories that appear whole or not at all: written beside their place, then renamed into it."""
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from tools.errors import InputError
+from tools.failures import is_full_disk
 
 
 @contextlib.contextmanager
@@ -39,6 +43,12 @@ def staged_directory(
             raise
         raise InputError(
             f"Cannot write {destination}: {error.strerror}; choose a directory that is writable and has enough space."
+        ) from error
+    except SafetensorError as error:
+        if not is_full_disk(error):
+            raise
+        raise InputError(
+            f"Cannot write {destination}: {os.strerror(errno.ENOSPC)}; choose a directory that has enough space."
         ) from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
