@@ -23,6 +23,8 @@ from tools.failures import FULL_DISK, is_full_disk
 
 # Any constant does; it only has to be the same in every process that migrates.
 _MIGRATION_LOCK = 7304962
+LOCK_SECONDS = 30.0
+"""How long a transaction waits for another process that has the file locked."""
 
 
 class Database:
@@ -72,6 +74,8 @@ class Database:
                 upgrade(connection)
         except DatabaseError as error:
             engine.dispose()
+            if _is_locked(error):
+                raise _locked(place) from error
             raise InputError(
                 f"the records {place} cannot be opened ({_cause(error)}); check the place, or choose another"
             ) from error
@@ -124,6 +128,8 @@ class Database:
         except OperationalError as error:
             if isinstance(error.orig, sqlite3.Error) and is_full_disk(error.orig):
                 raise InputError(f"{FULL_DISK} The records {self.place} have all that was said to be done.") from error
+            if _is_locked(error):
+                raise _locked(self.place) from error
             raise InputError(
                 f"the records {self.place} could not be used ({_cause(error)}); "
                 "check that the disk has room and the place can be written"
@@ -156,7 +162,7 @@ def _prepare_sqlite(engine: Engine) -> None:
     def configure(connection: sqlite3.Connection, _record: object) -> None:
         # Python's own implicit BEGIN is deferred; `begin` below takes its place.
         connection.isolation_level = None
-        connection.execute("PRAGMA busy_timeout = 30000")
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * LOCK_SECONDS)}")
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -166,6 +172,17 @@ def _prepare_sqlite(engine: Engine) -> None:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _is_locked(error: DatabaseError) -> bool:
+    return isinstance(error.orig, sqlite3.OperationalError) and "locked" in str(error.orig)
+
+
+def _locked(place: str) -> InputError:
+    return InputError(
+        f"the records {place} were locked by another process for {LOCK_SECONDS:g} s, and nothing was written; see what "
+        "has the file open, and try again"
+    )
 
 
 def _cause(error: DatabaseError) -> str:
