@@ -1,7 +1,6 @@
 """Where LangGraph keeps the checkpoints of a run: a SQLite file in the run's folder, or a PostgreSQL database."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -11,7 +10,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from graph.checkpoint_file import open_checkpoint_file
 from graph.folder import RunFolder
-from tools.addresses import same_place, without_password
+from tools.addresses import with_password, without_password
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ async def open_checkpoints(folder: RunFolder, url: str | None) -> AsyncIterator[
             "Checkpoints in PostgreSQL need penjing's postgresql extra: pip install '.[postgresql]'."
         ) from error
     try:
-        async with AsyncPostgresSaver.from_conn_string(_whole(url)) as saver:
+        async with AsyncPostgresSaver.from_conn_string(with_password(url, VARIABLE)) as saver:
             await _make_tables(saver)
             yield saver
     except Error as error:
@@ -65,12 +64,6 @@ def forget_checkpoints(folder: RunFolder, url: str | None, run_id: str) -> None:
     # A notebook's thread has a loop that runs already.
     with ThreadPoolExecutor(max_workers=1) as threads:
         threads.submit(asyncio.run, forget()).result()
-
-
-def _whole(url: str) -> str:
-    """The address with the password that the environment has for this place, if any."""
-    given = os.environ.get(VARIABLE)
-    return given if given and same_place(given, url) else url
 
 
 async def _make_tables(saver: "AsyncPostgresSaver") -> None:

@@ -39,6 +39,7 @@ _WITHOUT_EFFECT = {
     "replay",
     "vectors",
     "checkpoints",
+    "artifacts",
     "approve",
     "mlflow_models",
     "outage_seconds",

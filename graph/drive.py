@@ -14,6 +14,7 @@ from agents.chat_team import open_chat_team
 from agents.prices import Price, PriceTable, unpriced
 from agents.proposers import JUDGES
 from graph.approval import wait_for_decisions
+from graph.artifacts import open_artifacts
 from graph.builder import make_graph
 from graph.checkpoint_file import set_aside_if_damaged
 from graph.checkpoints import open_checkpoints
@@ -66,10 +67,10 @@ async def drive(
         graph = make_graph(await stack.enter_async_context(checkpoints))
         thread: RunnableConfig = {"configurable": {"thread_id": run_id}, "recursion_limit": _MOST_STEPS}
         snapshot = await graph.aget_state(thread)
-        if snapshot.values and context.folder.survey.is_file() and not beginning_is_whole(context.survey):
-            # The cache was cleared or damaged while the run was stopped.
-            await take_survey(context)
-            del context.survey
+        if snapshot.values and not (context.folder.survey.is_file() and beginning_is_whole(context.survey)):
+            # The cache was cleared or damaged while the run was stopped, or this is another machine.
+            await take_survey(context, context.spending.seconds_left())
+            context.__dict__.pop("survey", None)
         stack.push_async_callback(context.under_way.stop)
         start = None if snapshot.values or snapshot.next else SearchState()
         if snapshot.values.get("reached") and snapshot.next in ((), ("finish",)):
@@ -125,6 +126,8 @@ async def _open(
     stack.callback(vectors.close)
     # From here on the search does without lessons rather than end.
     vectors.on_trouble = lambda words: emit(StageEvent(run=run_id, stage="memory", message=f"without lessons: {words}"))
+    # A place that cannot be used is told of before anything is paid for.
+    await asyncio.to_thread(open_artifacts, config.artifacts)
     tracing = Tracing.into(records, run_id)
     stack.callback(tracing.close)
     context = SearchContext(

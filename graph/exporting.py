@@ -1,10 +1,12 @@
 """Exports asked for after a run: one trial as a model directory or a file."""
 
+import asyncio
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graph.artifacts import find_survey
 from graph.config import SearchConfig
 from graph.context import RunContext, workers_of
 from graph.events import AnyEvent
@@ -29,8 +31,8 @@ async def export_recorded(
 ) -> "ExportReport":
     """Write `trial` as `options` say. Raises InputError, see `SearchSession.export`."""
     folder = Home(config.home).run(trial.run_id)
-    if not folder.survey.is_file():
-        raise InputError(f"Run {trial.run_id} has no survey yet; `penjing resume {trial.run_id}` goes on.")
     with closing(workers_of(config, folder)) as workers:
         context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
+        if not await asyncio.to_thread(find_survey, context):
+            raise InputError(f"Run {trial.run_id} has no survey here; `penjing resume {trial.run_id}` goes on.")
         return await export_trial(context, trial, destination, options)

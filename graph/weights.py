@@ -4,17 +4,34 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graph.artifacts import fetch_weights
 from graph.context import RunContext
 from graph.evaluation import grow
 from graph.events import StageEvent
+from graph.nodes.survey import take_survey
+from memory.retrieval import best
 from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.directories import require_free
 from tools.export.options import ExportOptions
+from tools.survey import beginning_is_whole
 from tools.trial import MODEL_FOLDER, has_weights
 
 if TYPE_CHECKING:
     from tools.export.report import ExportReport
+
+
+def needed_and_spare(context: RunContext) -> tuple[list[str], list[str]]:
+    """Evaluations whose weights are kept, those of trial 0 and the best `keep_models` trials; and those that may go.
+
+    What another run paid for is in neither. Of a trial that was promoted the weights of its highest rung are kept.
+    """
+    trials = context.finished_trials()
+    kept = {trial.number for trial in best(trials, context.config.keep_models)} | {0}
+    needed = {trial.evaluation_key for trial in trials if trial.number in kept}
+    own = [one for trial in trials for one in trial.rungs or (trial,)]
+    spare = {one.evaluation_key for one in own if one.evaluation_key not in needed and not one.cached}
+    return sorted(key for key in needed if key), sorted(key for key in spare if key)
 
 
 async def export_trial(
@@ -26,6 +43,11 @@ async def export_trial(
     require_free(destination, options)
     request = context.trial_request(trial.architecture)
     if not has_weights(request.folder):
+        await fetch_weights(context, request.folder)
+    if not has_weights(request.folder):
+        if not beginning_is_whole(context.survey):
+            await take_survey(context)
+            context.__dict__.pop("survey", None)
         message = f"weights of trial {trial.number} were not kept: growing it again"
         context.emit(StageEvent(run=context.run_id, stage="export", message=message))
         measurement = await grow(context, request, trial.number)

@@ -27,6 +27,11 @@ class StoreSettings(BaseModel):
     vectors: str | None = Field(
         None, description="address of a Chroma server, like http://localhost:8000; null: a folder in home"
     )
+    artifacts: str | None = Field(
+        None,
+        description="address of fsspec for kept weights, surveys and exported models, like s3://BUCKET/FOLDER or "
+        "file:///mnt/shared, so that another machine can resume or export; null: on this machine alone",
+    )
     text_embedding: str = Field(
         "hashed",
         description="how lessons and prompts are compared: hashed (words and letters, computed here), or openai:MODEL "
@@ -52,7 +57,7 @@ class StoreSettings(BaseModel):
             raise ValueError("checkpoints is the address of a PostgreSQL database, like postgresql://USER@HOST/NAME")
         return value
 
-    @field_serializer("checkpoints")
+    @field_serializer("checkpoints", "artifacts")
     def _shown(self, value: str | None) -> str | None:
         """A run records its settings, and no password with them."""
         return None if value is None else without_password(value)

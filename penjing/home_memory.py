@@ -21,6 +21,7 @@ from typing import IO, Any, Literal, Self
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
+from graph.artifacts import forget_artifacts
 from graph.checkpoints import forget_checkpoints
 from graph.config import SearchConfig
 from graph.folder import Home
@@ -179,6 +180,8 @@ class Memory:
         with folder.lock(), run_held(self.records, run_id):
             if found.imported_at is None:
                 forget_checkpoints(folder, found.config.get("checkpoints"), run_id)
+                going = what_goes(self.records, run_id)
+                forget_artifacts(found.config.get("artifacts"), run_id, going.folders)
             gone = forget_run(self.records, run_id)
             for name in gone.folders:
                 shutil.rmtree(self.home.evaluation(name), ignore_errors=True)

@@ -22,6 +22,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def wait_for_port(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Return when somebody answers at the port."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < until, "the server did not start"
+            time.sleep(0.05)
+
+
 @contextmanager
 def running_chroma(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Its address and its process, which the test may kill."""
@@ -33,14 +45,7 @@ def running_chroma(folder: Path) -> Iterator[tuple[str, "subprocess.Popen[bytes]
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < until, "the server did not start"
-                time.sleep(0.05)
+        wait_for_port(process, port)
         yield f"http://127.0.0.1:{port}", process
     finally:
         process.kill()

@@ -1,5 +1,6 @@
 """Addresses of servers that may carry a password: what of them may be shown and written down."""
 
+import os
 import re
 
 _SECRET_PARAMETERS = re.compile(r"(?<=[?&])[^=&#]*(?:password|secret|token)[^=&#]*=[^&#]*&?", re.IGNORECASE)
@@ -23,6 +24,12 @@ def without_password(address: str) -> str:
         rest = f"{host.partition(':')[0]}@{rest.rpartition('@')[2]}"
     plain = _SECRET_PARAMETERS.sub("", rest).rstrip("&")
     return f"{scheme}://{plain.removesuffix('?')}"
+
+
+def with_password(address: str, variable: str) -> str:
+    """The address as the environment variable has it, where that names the same place, else as it is."""
+    given = os.environ.get(variable)
+    return given if given and same_place(given, address) else address
 
 
 def same_place(one: str | None, other: str | None) -> bool:

@@ -64,6 +64,8 @@ class SurveyRequest(BaseModel):
     seed: int
     cache: Path
     accuracy: AccuracyRequest | None = None
+    artifacts: str | None = None
+    """Where surveys are kept besides, for other machines; see `tools.artifacts`."""
 
 
 class Survey(BaseModel):

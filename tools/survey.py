@@ -14,6 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from tools.accuracy import score_directory
+from tools.artifacts import Artifacts
 from tools.errors import InputError
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
@@ -54,11 +55,23 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
     else:
         # First, since it fails at once where a data set cannot be had.
         scored = score_directory(source.path, request.accuracy, compute, request.seed, request.cache, report)
+    elsewhere = None if request.artifacts is None else Artifacts.open(request.artifacts)
+    if elsewhere is not None and not survey_is_whole(folder):
+        say("fetching the survey", 0.0)
+        elsewhere.fetch(name_of_survey(key), folder)
     if survey_is_whole(folder):
         found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
     else:
         found = _survey(request, source, corpus, compute, key, folder, report)
+    if elsewhere is not None:
+        say("keeping the survey", 0.0)
+        elsewhere.keep(folder, name_of_survey(key))
     return found.model_copy(update={"measurement": found.measurement.model_copy(update=scored)})
+
+
+def name_of_survey(key: str) -> str:
+    """Its name among the artifacts."""
+    return f"surveys/{key}"
 
 
 def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest) -> Survey | None:

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 from langgraph.runtime import Runtime
 
+from graph.artifacts import keep_export, keep_weights
 from graph.context import SearchContext
 from graph.events import FinishedEvent, StageEvent
 from graph.report import result_table
 from graph.state import SearchState
-from graph.weights import export_trial
+from graph.weights import export_trial, needed_and_spare
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
 from tools.errors import InputError
@@ -35,6 +36,9 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     winner = leaders[0]
     context.emit(StageEvent(run=context.run_id, stage="finish", message="exporting the best model"))
     report = await export_trial(context, winner, context.folder.export, ExportOptions("hf", None, overwrite=True))
+    needed, spare = needed_and_spare(context)
+    await keep_weights(context, needed, spare, required=True)
+    await keep_export(context)
     table = result_table(context.survey, context.finished_trials())
     await asyncio.to_thread(_draw, context, winner.number)
     context.records.update_run(

@@ -4,12 +4,13 @@ import shutil
 
 from langgraph.runtime import Runtime
 
+from graph.artifacts import keep_weights
 from graph.context import SearchContext
 from graph.events import PatternEvent
 from graph.state import SearchState
+from graph.weights import needed_and_spare
 from memory.pattern_book import note_patterns
 from memory.rebuild import index_prompts, index_trials
-from memory.retrieval import best
 from tools.trial import MODEL_FOLDER
 
 
@@ -19,7 +20,10 @@ async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> Searc
     index_trials(context.records, context.vectors, context.run_id, ended)
     index_prompts(context.vectors, context.records.prompts())
     _note_patterns(context, ended)
-    _drop_weights(context)
+    needed, spare = needed_and_spare(context)
+    for key in spare:
+        shutil.rmtree(context.home.evaluation(key) / MODEL_FOLDER, ignore_errors=True)
+    await keep_weights(context, needed, spare)
     return {}
 
 
@@ -36,14 +40,3 @@ def _note_patterns(context: SearchContext, numbers: list[int]) -> None:
                 state=changed.state,
             )
         )
-
-
-def _drop_weights(context: SearchContext) -> None:
-    """Keep the weights of trial 0 and the best `keep_models` trials; never touch what another run paid for."""
-    trials = context.finished_trials()
-    kept = {trial.number for trial in best(trials, context.config.keep_models)} | {0}
-    needed = {trial.evaluation_key for trial in trials if trial.number in kept}
-    for trial in trials:
-        if trial.evaluation_key is not None and trial.evaluation_key not in needed and not trial.cached:
-            folder = context.home.evaluation(trial.evaluation_key) / MODEL_FOLDER
-            shutil.rmtree(folder, ignore_errors=True)

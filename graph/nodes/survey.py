@@ -1,8 +1,11 @@
 """survey: measure the source model and the saliency of its groups, once; cached across runs."""
 
+import asyncio
+
 from langgraph.runtime import Runtime
 
-from graph.context import SearchContext
+from graph.artifacts import address_of, keep_survey
+from graph.context import RunContext, SearchContext
 from graph.events import ProgressEvent, StageEvent, SurveyEvent
 from graph.state import SearchState
 from tools.costs import limits_in_words
@@ -14,7 +17,7 @@ async def survey(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     """Write the run's survey file. Raises InputError for a bad source, corpus or budget."""
     context = runtime.context
     context.emit(StageEvent(run=context.run_id, stage="survey", message="surveying the source model"))
-    await take_survey(context)
+    await take_survey(context, context.spending.seconds_left())
     found, space = context.survey, context.space
     # A budget below the smallest legal design must end here, before any trial is paid for.
     space.designer.greedy()
@@ -34,8 +37,8 @@ async def survey(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     return {"turn": 0, "stage": "greedy", "parent": None, "barren": 0, "stop": ""}
 
 
-async def take_survey(context: SearchContext) -> None:
-    """Have the source surveyed and write down where the survey is."""
+async def take_survey(context: RunContext, left: float | None = None) -> None:
+    """Have the source surveyed, in no more than `left` seconds, and write down where the survey is."""
     config = context.config
     request = SurveyRequest(
         source=config.source,
@@ -45,12 +48,12 @@ async def take_survey(context: SearchContext) -> None:
         seed=config.seed,
         cache=config.cache,
         accuracy=context.accuracy,
+        artifacts=address_of(config.artifacts),
     )
 
     def report(progress: Progress) -> None:
         context.emit(ProgressEvent(run=context.run_id, trial=None, **progress.model_dump()))
 
-    left = context.spending.seconds_left()
     try:
         found = await context.workers.survey(request, report, left)
     except TimeoutError as error:
@@ -58,4 +61,6 @@ async def take_survey(context: SearchContext) -> None:
             f"budget.wall_clock_seconds is too little for the survey of the source: it was not done after {left:,.0f} "
             "s. Go on with a higher one, or without: --set budget.wall_clock_seconds=null."
         ) from error
+    await asyncio.to_thread(keep_survey, context, found)
+    context.folder.path.mkdir(parents=True, exist_ok=True)
     context.folder.survey.write_text(found.model_dump_json(indent=1))
