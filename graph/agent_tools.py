@@ -106,7 +106,7 @@ class _Workbench:
         if design is None:
             return self._illegal(asked)
         expected = surrogate_of(self.context).expect(design)
-        words = expectation_in_words(expected, self.context.config.objective)
+        words = expectation_in_words(expected, self.context.config.objective, self.context.after_first_rung)
         return f"saliency cut {expected.forecast:.3g}; {words or 'too few designs were measured to expect a loss'}."
 
     async def nearest_designs(self, **draft: object) -> str:

@@ -77,7 +77,7 @@ async def full_questions(
     config: SearchConfig, prompts: PromptLibrary, space: PrunedLMSpace, designs: list[Architecture]
 ) -> dict[str, tuple[list[Question], Question]]:
     """By agent, the questions of one turn when memory is full, and the one that asks for a repair."""
-    gauge, dialect, trials = _Gauge(), PrunedLMDialect(space, config.source), _trials(config, designs)
+    gauge, dialect, trials = _Gauge(), PrunedLMDialect(space, config.source, config.ladder), _trials(config, designs)
     agents: tuple[Proposer, ...] = (
         Evolver(gauge, prompts, dialect),
         Distiller(gauge, prompts, dialect, config.top_k, config.sample_size),

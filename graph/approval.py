@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agents.surrogate import Expectation
-from graph.budget import expected_seconds
 from graph.config import SearchConfig
 from graph.context import RunContext, SearchContext, workers_of
 from graph.events import ApprovalEvent
@@ -22,7 +21,6 @@ from graph.folder import Home
 from graph.guidance import LONGEST
 from graph.nodes.check import examiner_of
 from graph.screening import expectation_in_words
-from graph.spending import paid_seconds
 from memory.approval_records import Decision
 from memory.records import Records
 from memory.tables import Approval
@@ -68,8 +66,7 @@ def waiting_of(records: Records, config: SearchConfig, run_id: str) -> list[Wait
     if not approvals:
         return []
     context = _context(records, config, run_id)
-    paid = paid_seconds(one for one in records.evaluations(run_id) if one.status == "done")
-    seconds = expected_seconds(paid, context.survey.measurement.seconds, config.recipe)
+    seconds = context.expected_evaluation()
     trials = {trial.number: trial for trial in records.trials(run_id)}
     return [_waiting(context, trials, trials[number], one, seconds) for number, one in approvals.items()]
 
@@ -212,7 +209,7 @@ def _waiting(
         parameters=trial.architecture.parameters,
         file_mb=trial.file_mb,
         forecast=trial.forecast,
-        expected=expectation_in_words(expected, context.config.objective),
+        expected=expectation_in_words(expected, context.config.objective, context.after_first_rung),
         expected_seconds=seconds,
         asked_at=approval.asked_at,
     )

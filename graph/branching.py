@@ -16,9 +16,19 @@ from graph.folder import Home
 from memory.records import Records
 from memory.tables import Run
 from tools.errors import InputError
+from tools.fidelity import FidelitySettings
 from tools.settings import GoalSettings
 
-MEASURING = {"source", "corpus", "data", "recipe", "space", "seed", *GoalSettings.model_fields}
+MEASURING = {
+    "source",
+    "corpus",
+    "data",
+    "recipe",
+    "space",
+    "seed",
+    *GoalSettings.model_fields,
+    *FidelitySettings.model_fields,
+}
 """Settings by which the trials so far were measured or allowed: a branch keeps them."""
 
 

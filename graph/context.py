@@ -32,6 +32,7 @@ from memory.views import TrialView
 from prompts.library import PromptLibrary
 from tools.accuracy import accuracy_request
 from tools.architecture import Architecture
+from tools.fidelity import Fidelity, fidelity_in_words
 from tools.pruning.saliency import Saliency
 from tools.requests import AccuracyRequest, Survey, TrialRequest
 from tools.spaces import PrunedLMSpace
@@ -86,14 +87,16 @@ class RunContext:
         """The tasks that decide, if any. Raises InputError where they cannot be scored."""
         return accuracy_request(self.config.goal_settings())
 
-    def trial_request(self, design: Architecture) -> TrialRequest:
-        """The request to grow `design`, its files kept under its evaluation key."""
-        config = self.config
+    def trial_request(self, design: Architecture, fidelity: Fidelity | None = None) -> TrialRequest:
+        """The request to grow `design`, its files kept under its evaluation key; by default for the first rung."""
+        config, ladder = self.config, self.config.ladder
+        fidelity = fidelity or ladder.fidelities[0]
         request = TrialRequest(
             survey=self.survey,
             design=design,
-            recipe=config.recipe,
+            recipe=ladder.recipe_of(fidelity),
             seed=config.seed,
+            fidelity=fidelity,
             folder=config.home,
             accuracy=self.accuracy,
         )
@@ -102,6 +105,25 @@ class RunContext:
     def finished_trials(self) -> list[TrialView]:
         """All trials of the run that have a result."""
         return [trial for trial in self.records.trials(self.run_id) if trial.measurement is not None]
+
+    @property
+    def after_first_rung(self) -> str:
+        """` after one-shot repair`, to stand behind what is expected of designs; empty where there is one rung."""
+        ladder = self.config.ladder
+        return f" after {fidelity_in_words(ladder.fidelities[0])}" if ladder.top else ""
+
+    def evaluation_lengths(self, fidelity: Fidelity | None = None) -> list[float]:
+        """Seconds of the evaluations at this fidelity that this run paid for and that came to a result."""
+        wanted = fidelity or self.config.ladder.fidelities[0]
+        paid = self.records.evaluations(self.run_id)
+        return paid_seconds(one for one in paid if one.status == "done" and one.fidelity == wanted)
+
+    def expected_evaluation(self, fidelity: Fidelity | None = None) -> float:
+        """Seconds that the next evaluation at this fidelity, by default that of the first rung, is expected to take."""
+        ladder = self.config.ladder
+        steps = ladder.steps(fidelity or ladder.fidelities[0])
+        recipe = self.config.recipe.model_copy(update={"training_steps": steps})
+        return expected_seconds(self.evaluation_lengths(fidelity), self.survey.measurement.seconds, recipe)
 
 
 @dataclass
@@ -150,7 +172,7 @@ class SearchContext(RunContext):
     @cached_property
     def dialect(self) -> PrunedLMDialect:
         """The words in which the agents speak of the space."""
-        return PrunedLMDialect(self.space, self.config.source)
+        return PrunedLMDialect(self.space, self.config.source, self.config.ladder)
 
     def stage_of(self, stage: Stage, turn: int) -> Stage:
         """Who has this turn while `stage` lasts: of the agents' turns the judge has those that are not their share."""
@@ -181,13 +203,3 @@ class SearchContext(RunContext):
             for one in self.records.comparable_trials(self.run_id)
             if one.score is not None
         )
-
-    @property
-    def evaluation_lengths(self) -> list[float]:
-        """Seconds of the evaluations that this run paid for and that came to a result."""
-        paid = self.records.evaluations(self.run_id)
-        return paid_seconds(evaluation for evaluation in paid if evaluation.status == "done")
-
-    def expected_evaluation(self) -> float:
-        """Seconds that the next evaluation is expected to take."""
-        return expected_seconds(self.evaluation_lengths, self.survey.measurement.seconds, self.config.recipe)

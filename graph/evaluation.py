@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from graph.budget import BudgetReachedError
 from graph.context import RunContext, SearchContext
 from graph.events import EvaluationEvent, ProgressEvent
+from graph.rungs import fidelity_due
 from graph.tracing import OpenSpan
 from memory.retrieval import best
 from memory.tables import Evaluation
@@ -34,22 +35,28 @@ async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
 async def evaluation_of(context: SearchContext, number: int) -> str | None:
     """The key of the recorded evaluation of trial `number`; None where the budget has no room for it."""
     trial = context.records.trial(context.run_id, number)
-    if trial.measurement is not None:
-        return trial.evaluation_key
+    if trial.measurement is not None and trial.waits_for is None:
+        return trial.rungs[-1].evaluation_key if trial.rungs else trial.evaluation_key
     design = {"penjing.design": trial.architecture.describe(), "penjing.parameters": trial.architecture.parameters}
-    with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design}) as span:
+    climbed = {} if trial.waits_for is None else {"penjing.promotion": trial.waits_for.promotion}
+    with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design, **climbed}) as span:
         found = await _evaluated(context, trial)
         _trace(context, found, span)
         return None if found is None else found.key
 
 
 def take_up(context: SearchContext, number: int, key: str) -> TrialView:
-    """Give trial `number` the evaluation of that key, and tell it. Repeating it is harmless."""
+    """Give trial `number` the evaluation of that key, and tell it. Repeating it is harmless.
+
+    It is that of the rung which the trial was promoted to last, if it was.
+    """
     trial = context.records.trial(context.run_id, number)
     if trial.measurement is None:
         context.records.reuse_evaluation(trial.trial_id, key)
-        trial = context.records.trial(context.run_id, number)
-    _tell(context, trial)
+    elif trial.waits_for is not None:
+        context.records.finish_promotion(trial.trial_id, trial.waits_for.rung, key)
+    trial = context.records.trial(context.run_id, number)
+    _tell(context, trial.on_rung(trial.rungs[-1]) if trial.rungs else trial)
     return trial
 
 
@@ -65,7 +72,7 @@ async def grow(
 
 
 async def _evaluated(context: SearchContext, trial: TrialView) -> Evaluation | None:
-    request = context.trial_request(trial.architecture)
+    request = context.trial_request(trial.architecture, fidelity_due(context, trial))
     if (known := _at_hand(context, trial, request)) is not None:
         return known
     try:
@@ -124,7 +131,7 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
     waiting = max(waiting, min(context.config.parallel, to_come))
     async with (
         context.workers.place(),
-        context.spending.evaluation(trial.number, context.expected_evaluation(), waiting) as most,
+        context.spending.evaluation(trial.number, context.expected_evaluation(request.fidelity), waiting) as most,
     ):
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)
@@ -165,6 +172,7 @@ def _trace(context: SearchContext, evaluation: Evaluation | None, span: OpenSpan
         span.fail(found.failure.message)
     span.say(
         {
+            "penjing.fidelity": found.fidelity,
             "penjing.loss": found.loss,
             "penjing.accuracy": found.accuracy,
             "penjing.latency_ms": found.latency_ms,
@@ -199,5 +207,7 @@ def _tell(context: SearchContext, trial: TrialView) -> None:
             accuracy=trial.accuracy,
             best_accuracy=leaders[0].accuracy if leaders else None,
             over_limit=None if trial.over_limit is None else str(trial.over_limit),
+            fidelity=measurement.fidelity if trial.ladder else "",
+            best_fidelity=leaders[0].fidelity or "" if leaders and trial.ladder else "",
         )
     )

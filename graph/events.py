@@ -7,6 +7,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from graph.budget import BudgetCaps, Spent, used_in_words
+from memory.views import ordinal
+from tools.fidelity import fidelity_in_words
 
 
 class Event(BaseModel):
@@ -94,7 +96,8 @@ class ProposalEvent(Event):
 class EvaluationEvent(Event):
     """A trial has its measurement; `best_loss` and `best_accuracy` are those of the best so far within the limits.
 
-    `over_limit` says by how much this one is over a measured limit.
+    `over_limit` says by how much this one is over a measured limit. `fidelity` and `best_fidelity` are set where the
+    search measures at several: only losses of one fidelity compare.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -110,14 +113,34 @@ class EvaluationEvent(Event):
     over_limit: str | None = None
     accuracy: float | None = None
     best_accuracy: float | None = None
+    fidelity: str = ""
+    best_fidelity: str = ""
 
     def __str__(self) -> str:
+        after = f" after {fidelity_in_words(self.fidelity)}" if self.fidelity else ""
         if self.failure is not None:
-            return f"trial {self.trial} failed: {self.failure}"
+            at = f" at {fidelity_in_words(self.fidelity)}" if self.fidelity else ""
+            return f"trial {self.trial} failed{at}: {self.failure}"
         paid = "from cache" if self.cached else f"{self.seconds:.0f} s"
         over = "" if self.over_limit is None else f", over the limit: {self.over_limit}"
-        figures = f"{self.parameters:,} parameters, loss {self.loss:.4f}{_accuracy(self.accuracy)}"
+        figures = f"{self.parameters:,} parameters, loss {self.loss:.4f}{_accuracy(self.accuracy)}{after}"
         return f"trial {self.trial}: {figures}{over} ({paid})"
+
+
+class PromotionEvent(Event):
+    """A trial is measured again at a higher fidelity: it was number `rank` of the `rivals` on the rung below."""
+
+    kind: Literal["promotion"] = "promotion"
+    trial: int
+    below: str
+    fidelity: str
+    rank: int
+    rivals: int
+
+    def __str__(self) -> str:
+        place = f"{ordinal(self.rank)} of {self.rivals}"
+        above, below = fidelity_in_words(self.fidelity), fidelity_in_words(self.below)
+        return f"trial {self.trial} promoted from {below} to {above}: {place}"
 
 
 class HandoverEvent(Event):
@@ -243,9 +266,11 @@ class FinishedEvent(Event):
     export: str
     reason: str
     accuracy: float | None = None
+    fidelity: str = ""
 
     def __str__(self) -> str:
-        figures = f"loss {self.loss:.4f}{_accuracy(self.accuracy)}"
+        after = f" after {fidelity_in_words(self.fidelity)}" if self.fidelity else ""
+        figures = f"loss {self.loss:.4f}{_accuracy(self.accuracy)}{after}"
         return f"finished ({self.reason}): best is trial {self.best} with {figures}, exported to {self.export}"
 
 
@@ -260,6 +285,7 @@ AnyEvent = (
     | ProposalEvent
     | HandoverEvent
     | EvaluationEvent
+    | PromotionEvent
     | PatternEvent
     | PromptEvent
     | GuidanceEvent

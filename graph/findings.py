@@ -17,12 +17,11 @@ MOST_FINDINGS = max(_FINDINGS.values())
 def findings(context: SearchContext, stage: Stage, turn: int, parent: TrialView) -> list[RetrievedFinding]:
     """What the designs say that this run measured before this turn, and others measured alike before it began.
 
-    All are of the fidelity of `parent`, and each counts once.
+    All are of the fidelity at which `parent` was measured first, where all trials were, and each counts once.
     """
-    assert parent.measurement is not None  # noqa: S101 - a parent is measured
-    fidelity, known = parent.measurement.fidelity, dict[str, tuple[Architecture, float]]()
-    for trial in trials_before(context, turn):
-        if trial.measurement is not None and trial.measurement.fidelity == fidelity and trial.score is not None:
+    fidelity, known = parent.on_first_rung().fidelity, dict[str, tuple[Architecture, float]]()
+    for trial in (one.on_first_rung() for one in trials_before(context, turn)):
+        if trial.fidelity == fidelity and trial.score is not None:
             known.setdefault(trial.identity, (trial.architecture, trial.score))
     for earlier in context.measured_alike:
         known.setdefault(earlier.architecture.hash, (earlier.architecture, earlier.score))
@@ -33,8 +32,9 @@ def findings(context: SearchContext, stage: Stage, turn: int, parent: TrialView)
     found = mine(
         features_of(context.space, designs), [score for _, score in rows], [design.parameters for design in designs]
     )
+    after = f" ({context.after_first_rung.strip()})" if context.after_first_rung else ""
     aim = LOSS if context.config.objective == "loss" else ACCURACY
-    return [RetrievedFinding(one.name, one.in_words(aim)) for one in found[: _FINDINGS.get(stage, 0)]]
+    return [RetrievedFinding(one.name, one.in_words(aim) + after) for one in found[: _FINDINGS.get(stage, 0)]]
 
 
 def _in_space(context: SearchContext, design: Architecture) -> bool:

@@ -41,7 +41,8 @@ def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
     for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", best(trials, 1))]:
         for entry in trial:
             if entry.measurement is not None:
-                row = _row(name, entry.number, entry.measurement, entry.architecture.describe())
+                told = f"{name}, {entry.measured_after}" if entry.ladder else name
+                row = _row(told, entry.number, entry.measurement, entry.architecture.describe())
                 over = None if entry.over_limit is None else str(entry.over_limit)
                 rows.append(row.model_copy(update={"over_limit": over, "stage": entry.stage}))
     return rows
@@ -62,6 +63,8 @@ class ForecastQuality(BaseModel):
 
 def forecast_quality(trials: Sequence[TrialView]) -> dict[str, ForecastQuality]:
     """The quality of both forecasts: `saliency` of what is cut, and what the `surrogate` expected."""
+    # Where all were measured, and what was expected of them.
+    trials = [trial.on_first_rung() for trial in trials]
     return {
         "saliency": _quality([(trial.forecast, trial.score) for trial in trials]),
         "surrogate": _quality([(trial.expected_score, trial.score) for trial in trials]),

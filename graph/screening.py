@@ -31,6 +31,8 @@ def surrogate_of(
 ) -> Surrogate[Architecture, DesignDraft]:
     """What was measured so far teaches it: in this run (or `trials` of it), and before it in others measured alike."""
     finished = context.finished_trials() if trials is None else trials
+    # All were measured on the first rung, and there the next design begins.
+    finished = [trial.on_first_rung() for trial in finished]
     own = [trial for trial in finished if trial.score is not None]
     keys = {trial.evaluation_key for trial in own}
     records = [(trial.architecture, trial.score) for trial in own if trial.score is not None]
@@ -75,20 +77,20 @@ def outlook_of(context: SearchContext, situation: Situation) -> Outlook | None:
     """What the agents are shown of the surrogate's picture; the same for all designs of a turn."""
     turn, objective = situation.turn, context.config.objective
     if turn not in context.outlooks:
-        words = partial(expectation_in_words, objective=objective)
+        words = partial(expectation_in_words, objective=objective, after=context.after_first_rung)
         context.outlooks[turn] = look_ahead(
             situation, surrogate_of(context, situation.trials), words, context.turn_seed(turn)
         )
     return context.outlooks[turn]
 
 
-def expectation_in_words(expected: Expectation, objective: str) -> str:
-    """`expected loss 2.6123 +- 0.0100`; empty where the surrogate knows too little."""
+def expectation_in_words(expected: Expectation, objective: str, after: str = "") -> str:
+    """`expected loss 2.6123 +- 0.0100`, and `after` what; empty where the surrogate knows too little."""
     if expected.score is None or expected.deviation is None:
         return ""
     if objective == "loss":
-        return f"expected loss {expected.score:.4f} +- {expected.deviation:.4f}"
-    return f"expected accuracy {-expected.score:.3f} +- {expected.deviation:.3f}"
+        return f"expected loss {expected.score:.4f} +- {expected.deviation:.4f}{after}"
+    return f"expected accuracy {-expected.score:.3f} +- {expected.deviation:.3f}{after}"
 
 
 def _expected(proposal: Proposal) -> Expectation:

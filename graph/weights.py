@@ -9,6 +9,7 @@ from graph.context import RunContext
 from graph.evaluation import grow
 from graph.events import StageEvent
 from graph.nodes.survey import take_survey
+from graph.rungs import fidelity_of
 from memory.retrieval import best
 from memory.views import TrialView
 from tools.errors import InputError
@@ -41,7 +42,7 @@ async def export_trial(
     if not trial.succeeded:
         raise InputError(f"Trial {trial.number} was not grown, so there is no model to export; choose another trial.")
     require_free(destination, options)
-    request = context.trial_request(trial.architecture)
+    request = context.trial_request(trial.architecture, fidelity_of(trial))
     if not has_weights(request.folder):
         await fetch_weights(context, request.folder)
     if not has_weights(request.folder):

@@ -10,6 +10,7 @@ from agents.dialects.base import Dialect, Sentence
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.costs import costs_in_words, limits_in_words
+from tools.fidelity import FidelitySettings, fidelity_in_words
 from tools.pruning.groups import ffn_channel_parameters, kv_group_parameters
 from tools.settings import GoalSettings
 from tools.spaces import DesignDraft, PrunedLMSpace, SpanDraft
@@ -17,6 +18,7 @@ from tools.spaces import DesignDraft, PrunedLMSpace, SpanDraft
 _SENSITIVITY_ROWS = 6
 # Few, so that a small model completes its answer within max_tokens.
 _MOST_SPANS = 5
+_ONE_RUNG = FidelitySettings()
 MOST_RUNNING = 8
 """Designs under way that a prompt tells of."""
 
@@ -32,12 +34,15 @@ class StrategiesAnswer(BaseModel):
 
 
 class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
-    """The legal widths of one space are written into the answers' JSON schemas. `source` is the source model's name."""
+    """The legal widths of one space are written into the answers' JSON schemas. `source` is the source model's name.
+
+    `ladder` has the rungs of a search that measures at several fidelities.
+    """
 
     strategies = StrategiesAnswer
 
-    def __init__(self, space: PrunedLMSpace, source: str) -> None:
-        self._space, self._source = space, source
+    def __init__(self, space: PrunedLMSpace, source: str, ladder: FidelitySettings = _ONE_RUNG) -> None:
+        self._space, self._source, self._ladder = space, source, ladder
         self.design, self.inspiration = _answers(space)
 
     def about_space(self) -> dict[str, Any]:
@@ -53,7 +58,7 @@ class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
             "parameters": space.source.parameters,
             "min_parameters": settings.min_parameters,
             "max_parameters": space.most_parameters,
-            "limits": limits_in_words(space.source, settings),
+            "limits": [*limits_in_words(space.source, settings), *_rungs_in_words(self._ladder)],
             "kv_cost": kv_group_parameters(space.source, 0),
             "ffn_cost": settings.ffn_multiple * ffn_channel_parameters(space.source),
             "ffn_multiple": settings.ffn_multiple,
@@ -62,8 +67,13 @@ class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
         }
 
     def about_parent(self, parent: TrialView) -> dict[str, Any]:
+        # What it is compared with was measured on the first rung, as all were.
+        first = parent.on_first_rung()
+        row = trial_row(first)
+        if parent.ladder:
+            row["figures"] = [first.measured_after, *row["figures"]]
         return {
-            "parent": {**trial_row(parent), "loss": parent.loss},
+            "parent": {**row, "loss": first.loss},
             "improve": "lower the loss" if parent.goal.objective == "loss" else "raise the accuracy",
             "limited": self.limits()["limited"],
         }
@@ -131,14 +141,26 @@ def trial_row(trial: TrialView) -> dict[str, Any]:
     elif measurement.failure is not None:
         loss = f"failed: {measurement.failure.kind}"
     else:
-        loss = f"{measurement.loss:.4f}"
+        loss = f"{measurement.loss:.4f}" + (f" {trial.measured_after}" if trial.ladder else "")
     return {
         "number": trial.number,
         "design": trial.architecture.describe(),
         "parameters": trial.architecture.parameters,
         "loss": loss,
-        "figures": _figures(trial),
+        "figures": [*_other_rungs(trial), *_figures(trial)],
     }
+
+
+def _other_rungs(trial: TrialView) -> list[str]:
+    """What was measured at other fidelities than the loss that stands before it, from the highest down."""
+    words = []
+    for rung in reversed(trial.rungs):
+        if rung.measurement is None or rung.fidelity == trial.fidelity:
+            continue
+        there = trial.on_rung(rung)
+        failed = f"failed {there.measured_after}"
+        words.append(failed if there.loss is None else f"loss {there.loss:.4f} {there.measured_after}")
+    return words
 
 
 def _figures(trial: TrialView) -> list[str]:
@@ -159,7 +181,20 @@ def _forecast(trial: TrialView) -> list[str]:
     if trial.expected_score is not None:
         loss = trial.goal.objective == "loss"
         words.append(f"loss {trial.expected_score:.4f}" if loss else f"accuracy {-trial.expected_score:.3f}")
+        if trial.ladder:
+            words[-1] += f" after {fidelity_in_words(trial.ladder[0])}"
     return [f"forecast before training: {', '.join(words)}"]
+
+
+def _rungs_in_words(ladder: FidelitySettings) -> list[str]:
+    """How designs are measured, where that is at more than one fidelity."""
+    first, *above = map(fidelity_in_words, ladder.fidelities)
+    if not above:
+        return []
+    return [
+        f"Every design is measured after {first}; the best 1 in {ladder.reduction_factor} is measured again after "
+        f"{', then of these after '.join(above)}. Losses of different fidelities do not compare."
+    ]
 
 
 def _aim(goal: GoalSettings) -> str:

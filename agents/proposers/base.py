@@ -115,8 +115,12 @@ class Situation:
 
     @property
     def history(self) -> tuple[Tried[Architecture], ...]:
-        """The trials as judges see them: a design above a measured limit of the run counts as failed."""
-        running = {trial.number for trial in self.running}
+        """The trials as judges see them: a design above a measured limit of the run counts as failed.
+
+        They are told what was measured on the first rung, where all are and where what they propose begins.
+        """
+        # One that was promoted is under way, and yet has what they are told.
+        running = {trial.number for trial in self.running if trial.measurement is None}
         return tuple(
             Tried(
                 trial.number,
@@ -124,7 +128,7 @@ class Situation:
                 trial.score if trial.acceptable else None,
                 running=trial.number in running,
             )
-            for trial in self.trials
+            for trial in (one.on_first_rung() for one in self.trials)
         )
 
     def trial(self, number: int) -> TrialView:

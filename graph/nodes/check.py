@@ -111,7 +111,11 @@ def examiner_of(context: RunContext) -> Examiner[Architecture, DesignDraft]:
     def tried(identity: str) -> str | None:
         if (known := seen.get(identity)) is None:
             return None
-        loss = "" if known.loss is None else f" (loss {known.loss:.4f})"
+        loss = (
+            ""
+            if known.loss is None
+            else f" (loss {known.loss:.4f}{f' {known.measured_after}' if known.ladder else ''})"
+        )
         loss = ", which the user rejected" if known.is_rejected else loss
         return f"{DUPLICATE} {known.number}{loss}: change some layers."
 
@@ -141,6 +145,7 @@ def _tell(context: SearchContext, proposal: Proposal, number: int | None) -> Non
             expected=expectation_in_words(
                 Expectation(proposal.forecast, proposal.expected_score, proposal.expected_deviation),
                 context.config.objective,
+                context.after_first_rung,
             ),
             problems=tuple(proposal.problems),
             rationale=tuple(proposal.rationale),

@@ -6,7 +6,8 @@ from graph.acceptance import accepted
 from graph.budget import Refusal
 from graph.context import SearchContext
 from graph.events import BudgetEvent, HandoverEvent
-from graph.room import has_room
+from graph.room import designs_made, has_room
+from graph.rungs import climber, fidelity_due, promote
 from graph.state import SearchState, Stage
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
@@ -20,25 +21,34 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     running = state.get("running", [])
     parent = _next_parent(context, state, {trial.number: trial for trial in trials})
     update: SearchState = {"ended": [], "parent": parent}
-    if len(trials) >= context.config.trials:
+    climbing = None if state["stop"] else climber(context, running)
+    # With several rungs what runs may still bring a promotion.
+    open_rungs = not state["stop"] and context.config.ladder.top > 0 and (climbing is not None or bool(running))
+    if len(trials) >= context.config.trials and not open_rungs:
         return {**update, "stop": "all trials done"}
     if state["stop"]:
         return update
     if state.get("waiting"):
         # While others run there may be room again.
-        refusal = None if running else context.spending.refuses_evaluation(context.expected_evaluation())
+        refusal = None if running else context.spending.refuses_evaluation(_expected(context, state["waiting"]))
         return {**update, **_end(refusal)}
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
     if state["stage"] == "judge" and state["barren"]:
         return {**update, "stop": f"there is no further design: {_who(context)} found one"}
+    if climbing is not None and len(running) < context.config.parallel:
+        # Before a new design is asked for (ASHA).
+        promote(context, climbing, state["turn"])
+        return {**update, "waiting": [climbing]}
+    if len(trials) >= context.config.trials:
+        return {**update, "asks": False}
     if (refusal := _no_room(context)) is not None:
         return {**update, "asks": False, **_end(None if running else refusal)}
-    stage, relief = _next_stage(context, state, len(trials) + len(running))
+    stage, relief = _next_stage(context, state, designs_made(context, running))
     if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
         turns, judge = state["barren"], context.config.judge
         context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=turns, judge=judge))
-    asks = has_room(context, {**state, "stage": stage}, len(running))
+    asks = has_room(context, {**state, "stage": stage}, running)
     return {**update, "stage": stage, "relief": relief, "asks": asks}
 
 
@@ -89,8 +99,14 @@ def _no_room(context: SearchContext) -> Refusal | None:
 
     While everything came out of the cache, nobody knows that the next evaluation costs anything.
     """
-    paid = context.evaluation_lengths
+    paid = context.evaluation_lengths()
     return context.spending.refuses_evaluation(context.expected_evaluation()) if paid else None
+
+
+def _expected(context: SearchContext, waiting: list[int]) -> float:
+    """Seconds of the shortest of the evaluations that had no room."""
+    trials = context.records.trials(context.run_id, waiting)
+    return min(context.expected_evaluation(fidelity_due(context, trial)) for trial in trials)
 
 
 def _end(refusal: Refusal | None) -> SearchState:
@@ -108,13 +124,15 @@ def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, T
     current = state.get("parent")
     for number in state.get("ended", []):
         child = trials.get(number)
-        if child is None or child.loss is None:
+        # What a promotion brought moves nothing: its design was accepted, or not, by what all have.
+        if child is None or child.loss is None or any(rung.measurement for rung in child.rungs[1:]):
             continue
         if current is None:
             current = number
         elif child.stage == "self_evolution":
             seed = context.turn_seed(context.records.proposal(child.proposal_id).turn)
-            if accepted(context.config, child, trials[current], trials.values(), seed):
+            parent = trials[current].on_first_rung()
+            if accepted(context.config, child.on_first_rung(), parent, trials.values(), seed):
                 current = number
     if current is None:
         # Trial 0 failed: any design that was grown can be the first parent.

@@ -6,7 +6,7 @@ from langgraph.runtime import Runtime
 
 from graph.context import SearchContext
 from graph.evaluation import evaluation_of, take_up
-from graph.room import has_room
+from graph.room import can_begin
 from graph.state import SearchState
 
 
@@ -47,7 +47,7 @@ async def _ended(context: SearchContext, state: SearchState, numbers: list[int])
     if again := [number for number in taped if number in numbers]:
         await under_way.wait(again, len(again))
         return again
-    asks = has_room(context, state, len(numbers))
+    asks = can_begin(context, state, numbers)
     if asks and cassette is not None and not cassette.recording:
         # Others had not ended yet as it was recorded.
         return []

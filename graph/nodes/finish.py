@@ -61,6 +61,7 @@ async def finish(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
             best=winner.number,
             loss=winner.loss or 0.0,
             accuracy=winner.accuracy,
+            fidelity=winner.fidelity or "" if winner.ladder else "",
             export=str(context.folder.export),
             reason=state["stop"],
         )

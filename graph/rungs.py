@@ -1,0 +1,89 @@
+"""The rungs of a search as the records have them, and which trial climbs next."""
+
+from collections.abc import Collection, Sequence
+
+from graph.context import SearchContext
+from graph.events import PromotionEvent
+from graph.promotion import Promoted, next_promotion
+from memory.tables import Promotion
+from memory.views import RungView, TrialView
+from tools.fidelity import FIDELITIES, Fidelity
+
+
+def climber(context: SearchContext, running: Collection[int]) -> int | None:
+    """The trial that is to be measured on a higher rung next; None where a new design is to begin on the first one.
+
+    A trial that a killed process had promoted, and nobody measures, comes before all others.
+    """
+    if context.config.ladder.top == 0:
+        return None
+    trials = context.finished_trials()
+    begun = next((trial.number for trial in trials if trial.waits_for and trial.number not in running), None)
+    if begun is not None:
+        return begun
+    found = _next(context, trials)
+    return None if found is None else found.number
+
+
+def promote(context: SearchContext, number: int, turn: int) -> None:
+    """Record that this trial, which is the `climber`, goes up, and tell it; one that is on its way stays so."""
+    trials = context.finished_trials()
+    trial = next(one for one in trials if one.number == number)
+    if trial.waits_for is not None:
+        return
+    found = _next(context, trials)
+    if found is None or found.number != number:
+        raise ValueError(f"trial {number} is not the next to be promoted")
+    fidelities = context.config.ladder.fidelities
+    context.records.add_promotion(
+        Promotion(
+            run_id=context.run_id,
+            trial_id=trial.trial_id,
+            turn=turn,
+            rung=found.rung,
+            fidelity=fidelities[found.rung],
+            rank=found.rank,
+            rivals=found.rivals,
+        )
+    )
+    context.emit(
+        PromotionEvent(
+            run=context.run_id,
+            trial=number,
+            below=fidelities[found.rung - 1],
+            fidelity=fidelities[found.rung],
+            rank=found.rank,
+            rivals=found.rivals,
+        )
+    )
+
+
+def fidelity_due(context: SearchContext, trial: TrialView) -> Fidelity:
+    """At which fidelity the trial is measured next, or was last."""
+    waits = trial.waits_for
+    rung = waits.rung if waits is not None else max(0, len(trial.rungs) - 1)
+    return context.config.ladder.fidelities[rung]
+
+
+def fidelity_of(trial: TrialView) -> Fidelity | None:
+    """That of its figures; None where it has none at a fidelity of a ladder."""
+    return next((one for one in FIDELITIES if one == trial.fidelity), None)
+
+
+def _next(context: SearchContext, trials: Sequence[TrialView]) -> Promoted | None:
+    ladder = context.config.ladder
+    rungs: list[dict[int, float | None]] = [{} for _ in ladder.fidelities]
+    promoted: list[set[int]] = [set() for _ in ladder.fidelities]
+    for trial in trials:
+        for rung in trial.rungs:
+            if rung.rung:
+                promoted[rung.rung - 1].add(trial.number)
+            if rung.measurement is not None:
+                rungs[rung.rung][trial.number] = _score(trial, rung)
+    return next_promotion(rungs, promoted, ladder.reduction_factor)
+
+
+def _score(trial: TrialView, rung: RungView) -> float | None:
+    """None where it failed there or was over a limit, so that it cannot go up."""
+    there = trial.on_rung(rung)
+    return there.score if there.acceptable else None

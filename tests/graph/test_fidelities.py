@@ -1,0 +1,156 @@
+"""Searches over several fidelities: who is promoted, what is paid for, and that one rung changes nothing."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from graph.config import SearchConfig
+from graph.events import EvaluationEvent, PromotionEvent
+from graph.promotion import next_promotion
+from graph.session import SearchSession
+from memory.views import TrialView
+from tests.fake_openai import FakeOpenAI
+from tools.errors import InputError
+from tools.trial import has_weights
+
+ConfigOf = Callable[..., SearchConfig]
+LADDER = ("one_shot", "short_training", "long_training")
+JUDGED: dict[str, Any] = {"llm_share": 0.0, "judge": "random", "trials": 8, "fidelities": LADDER, "reduction_factor": 2}
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(seed=3, models=["fake"]) as server:
+        server.set_environment(monkeypatch)
+        yield server
+
+
+def rung_losses(trials: list[TrialView], rung: int) -> dict[int, float | None]:
+    return {
+        trial.number: found.loss
+        for trial in trials
+        if len(trial.rungs) > rung and (found := trial.rungs[rung].measurement) is not None
+    }
+
+
+def history(session: SearchSession) -> list[tuple[Any, ...]]:
+    """All that was decided and measured, without times."""
+    return [
+        (trial.number, trial.architecture.hash, rung.fidelity, rung.rank, rung.rivals, rung.measurement.loss)
+        for trial in session.trials()
+        for rung in trial.rungs
+        if rung.measurement is not None
+    ]
+
+
+def test_the_best_of_each_rung_go_up_and_nothing_is_paid_twice(config_of: ConfigOf, survey_cache: Path) -> None:
+    session = SearchSession.start(config_of(**JUDGED, cache=survey_cache))
+    events = list(session.stream())
+    trials = session.trials()
+    assert len(trials) == 8 and len(rung_losses(trials, 0)) == 8
+    promoted = [event for event in events if isinstance(event, PromotionEvent)]
+    told = [event for event in events if isinstance(event, EvaluationEvent)]
+    assert len(told) == 8 + len(promoted) == len(session._records.evaluations(session.run_id))
+    assert str(promoted[0]).startswith(f"trial {promoted[0].trial} promoted from one-shot repair to short training: ")
+    # In the end nobody is left who belongs above, by the rule itself.
+    rungs = [rung_losses(trials, rung) for rung in range(3)]
+    went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(3)]
+    assert next_promotion(rungs, went, 2) is None and rungs[2]
+    # Each rung trains for as long as it says.
+    steps = [
+        {len(rung.measurement.training_losses) for one in trials for rung in one.rungs[k : k + 1] if rung.measurement}
+        for k in range(3)
+    ]
+    assert steps == [{2}, {4}, {6}], "two of the survey, then none, two or four"
+    # The best is the best of the highest rung, also where a lower rung has a lower loss.
+    best = session.best()
+    assert best.fidelity == "long_training" and best.loss == min(loss for loss in rungs[2].values() if loss)
+    assert session.record.result is not None and session.record.result["best"] == best.number
+    home = Path(session.config.home) / "evaluations"
+    assert has_weights(home / str(best.evaluation_key)) and not has_weights(home / str(best.rungs[0].evaluation_key))
+    finished = next(str(event) for event in events if event.kind == "finished")
+    assert f"best is trial {best.number} with loss {best.loss:.4f} after long training" in finished
+    # Another search of the same home finds all of it in the records.
+    again = SearchSession.start(config_of(**JUDGED, cache=survey_cache, name="again"))
+    again.run()
+    assert history(again) == history(session)
+    assert all(rung.cached for trial in again.trials() for rung in trial.rungs)
+    assert again.spent().evaluation_seconds == 0
+
+
+def test_one_rung_is_the_search_that_it_was(config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI) -> None:
+    """With one rung, no prompt, event or row speaks of fidelities."""
+    session = SearchSession.start(config_of(cache=survey_cache, reduction_factor=2))
+    events = [str(event) for event in session.stream()]
+    assert all(trial.rungs == () and trial.ladder == () for trial in session.trials())
+    assert session._records.promotions(session.run_id) == []
+    said = " ".join([*events, *(message["content"] for call in session.calls() for message in call.messages)])
+    assert " after short training" not in said and "promoted" not in said
+
+
+def test_agents_are_told_at_which_fidelity(config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI) -> None:
+    two = {"fidelities": LADDER[:2], "reduction_factor": 2, "trials": 7, "self_evolution": 3}
+    session = SearchSession.start(config_of(**two, cache=survey_cache))
+    session.run()
+    trials = session.trials()
+    measured = {
+        f"{rung.measurement.loss:.4f}": f"after {'one-shot repair' if rung.rung == 0 else 'short training'}"
+        for trial in trials
+        for rung in trial.rungs
+        if rung.measurement is not None and rung.measurement.loss is not None
+    }
+    first = {call.turn: call.messages for call in reversed(session.calls())}
+    assert first, "agents were asked"
+    seen = 0
+    for messages in first.values():
+        assert "Losses of different fidelities do not compare" in messages[0]["content"]
+        for line in messages[1]["content"].splitlines():
+            for loss, words in measured.items():
+                if f"loss {loss}" in line:
+                    assert words in line, line
+                    seen += 1
+    assert seen > 3
+    # The current architecture moves on by what all have.
+    parents = [trial.parent_number for trial in trials if trial.stage == "self_evolution"]
+    low = {trial.number: trial.on_first_rung().loss for trial in trials}
+    for number, parent in enumerate(parents[1:], 2):
+        child, before = low[number - 1], low[parents[number - 2] or 0]
+        assert child is not None and before is not None
+        assert parent == (number - 1 if child <= before else parents[number - 2])
+
+
+def test_a_budget_ends_at_a_promotion_and_more_goes_on_from_it(config_of: ConfigOf, survey_cache: Path) -> None:
+    undisturbed = SearchSession.start(config_of(**JUDGED, cache=survey_cache, name="whole"))
+    undisturbed.run()
+    other = {**JUDGED, "cache": survey_cache, "home": str(Path(undisturbed.config.home).parent / "other")}
+    session = SearchSession.start(config_of(**other, budget={"evaluation_seconds": 0.001}))
+    with pytest.raises(InputError, match="budget"):
+        session.run()
+    session.close()
+    more = SearchSession.resume(
+        session.run_id, session.config.home, session.config.model_copy(update={"budget": config_of().budget})
+    )
+    more.run()
+    assert history(more) == history(undisturbed)
+
+
+def test_several_at_once_promote_as_well(config_of: ConfigOf, survey_cache: Path) -> None:
+    session = SearchSession.start(config_of(**JUDGED, cache=survey_cache, parallel=3))
+    session.run()
+    trials = session.trials()
+    assert [trial.number for trial in trials] == [*range(8)]
+    rungs = [rung_losses(trials, rung) for rung in range(3)]
+    went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(3)]
+    assert next_promotion(rungs, went, 2) is None and rungs[2]
+    assert not any(trial.waits_for for trial in trials)
+
+
+def test_a_ladder_that_nobody_can_climb_is_refused(config_of: ConfigOf) -> None:
+    with pytest.raises(ValidationError, match="set trials to 16 or more"):
+        config_of(fidelities=LADDER, trials=15)
+    assert config_of(fidelities=LADDER, trials=16).ladder.steps("long_training") == 8
+    with pytest.raises(ValidationError, match="more steps"):
+        config_of(fidelities=LADDER, trials=16, long_training_steps=2)
