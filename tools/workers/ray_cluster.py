@@ -34,6 +34,8 @@ class RayCluster:
         """The module `ray`, connected. Takes seconds at first. Raises InputError where no cluster answers."""
         # What Ray would send about its use goes nowhere.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Its handler would print a stack for every signal that ends a search in an orderly way.
+        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         # A trial that asks for no GPU sees none, whatever a later version of Ray does by default.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         import ray
