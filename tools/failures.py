@@ -8,6 +8,8 @@ from tools.measurement import Failure
 
 FULL_DISK = "The disk is full: free some space, or choose another place (settings home and cache), and resume."
 
+_NO_MEMORY = ("can't allocate memory", "can't start new thread", "std::bad_alloc")
+
 
 def failure_of(error: Exception) -> Failure | None:
     """The typed result that stands for `error`, or None where it is a defect that should be seen."""
@@ -18,9 +20,9 @@ def failure_of(error: Exception) -> Failure | None:
 
     if isinstance(error, NotFiniteError):
         return Failure(kind="not_finite", message=f"{error}; try a lower learning_rate")
-    # On the CPU torch reports a failed allocation as a plain RuntimeError.
-    cpu_allocation = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or cpu_allocation:
+    # On the CPU torch reports a failed allocation as a plain RuntimeError, and Python one of a thread's stack.
+    plain = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or plain:
         advice = "try a smaller micro_batch_size or block_length"
         return Failure(kind="out_of_memory", message=f"out of memory at {peak_memory_mb():,.0f} MB; {advice}")
     return None

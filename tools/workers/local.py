@@ -12,7 +12,7 @@ from tools.errors import InputError
 from tools.failures import FULL_DISK, failure_of, is_full_disk
 from tools.measurement import Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
-from tools.workers.base import Workers, failed, out_of_time, shorter_limit
+from tools.workers.base import WorkerError, Workers, failed, out_of_time, shorter_limit
 
 Result = TypeVar("Result")
 
@@ -35,8 +35,14 @@ class LocalWorkers(Workers):
     async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
         from tools.survey import run_survey
 
-        with _limited(report, most_seconds) as limited:
-            return await _with_room(asyncio.to_thread(run_survey, request, limited))
+        try:
+            with _limited(report, most_seconds) as limited:
+                return await _with_room(asyncio.to_thread(run_survey, request, limited))
+        except (RuntimeError, MemoryError, OSError) as error:
+            failure = failure_of(error)
+            if failure is None:
+                raise
+            raise WorkerError(failure.message) from error
 
     async def trial(
         self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
