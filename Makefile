@@ -3,12 +3,12 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: search test browser install clean
+.PHONY: search test programs install clean
 
 search: install
 	$(BIN)/penjing search --preset quick
 
-test: install browser
+test: install programs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -17,11 +17,17 @@ test: install browser
 
 install: $(VENV)/installed
 
-# Tests of the page need a browser. Where it is missing and cannot be installed, they are skipped and say so.
-browser:
-	@if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium; } \
-			>/dev/null 2>&1 || echo "Chromium could not be installed: tests of the page in a browser are skipped."; \
+# Tests of the page need a browser, tests of servers a PostgreSQL. Where one is missing and cannot be installed, they are
+# skipped and say so. A cluster of the system's own is not made: tests start theirs.
+programs:
+	@missing=""; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$$missing postgresql"; \
+	if [ -n "$$missing" ] && command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		mkdir -p /etc/postgresql-common && { [ -e /etc/postgresql-common/createcluster.conf ] || \
+			echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf; }; \
+		{ apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$missing; } \
+			>/dev/null 2>&1 || echo "Not installed:$$missing. The tests that need it are skipped."; \
 	fi
 
 # uv does not read pip's settings: a folder of local wheels that pip knows is handed on.

@@ -53,7 +53,7 @@ def settings_of(sources: dict[str, Path], corpus: Path) -> Callable[..., dict[st
 
 
 Places = Callable[[str], dict[str, str]]
-"""The settings that say where a home keeps its records, checkpoints and vectors."""
+"""The settings that say where a home keeps its records, checkpoints, vectors and artifacts."""
 
 
 @pytest.fixture
@@ -63,8 +63,8 @@ def places() -> Places:
 
 
 @pytest.fixture(params=["local", "servers"])
-def both_places(request: pytest.FixtureRequest) -> Iterator[Places]:
-    """Every test that asks for it runs twice: with all in the home, and with PostgreSQL and a Chroma server."""
+def both_places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+    """Every test that asks for it runs twice: with all in the home, and with PostgreSQL, Chroma and artifacts."""
     if request.param == "local":
         yield lambda home: {}
         return
@@ -75,7 +75,8 @@ def both_places(request: pytest.FixtureRequest) -> Iterator[Places]:
     def of(home: str) -> dict[str, str]:
         if home not in databases:
             databases[home] = server.database()
-        return {"records": databases[home], "checkpoints": databases[home], "vectors": chroma}
+        places = {"records": databases[home], "checkpoints": databases[home], "vectors": chroma}
+        return {**places, "artifacts": f"file://{tmp_path}/artifacts"}
 
     yield of
     for url in databases.values():

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from graph.folder import Home
 from memory.records import Records
 from tests.fake_openai import FakeOpenAI
 
@@ -21,11 +22,21 @@ PENJING = [sys.executable, "-m", "penjing.main"]
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A home of its own and an endpoint on loopback."""
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A home of its own and an endpoint on loopback; with the parameter `servers` all is kept on these."""
+    elsewhere: dict[str, str] = {}
+    if getattr(request, "param", "") == "servers":
+        database = request.getfixturevalue("postgresql").database()
+        elsewhere = {
+            "PENJING_RECORDS": database,
+            "PENJING_CHECKPOINTS": database,
+            "PENJING_VECTORS": request.getfixturevalue("chroma_server"),
+            "PENJING_ARTIFACTS": f"file://{tmp_path}/artifacts",
+        }
     with FakeOpenAI(seed=4, models=("fake",)) as server:
         yield {
             **os.environ,
+            **elsewhere,
             "PENJING_HOME": str(tmp_path / "home"),
             "PENJING_CACHE": str(tmp_path / "cache"),
             "OPENAI_BASE_URL": server.url,
@@ -56,13 +67,14 @@ def living_descendants(process_id: int) -> list[int]:
 def evaluations(environment: dict[str, str]) -> dict[int, tuple[str, str]]:
     """Finished trials of the only run: number -> evaluation key and time of the measurement file."""
     home = Path(environment["PENJING_HOME"])
-    with Records.open(home / "records.sqlite") as records:
+    with Records.open(Home(home).records) as records:
         run = records.run("latest")
         finished = [trial for trial in records.trials(run.id) if trial.evaluation_key is not None]
     files = {trial.number: home / "evaluations" / str(trial.evaluation_key) / "measurement.json" for trial in finished}
     return {number: (path.parent.name, str(path.stat().st_mtime_ns)) for number, path in files.items()}
 
 
+@pytest.mark.parametrize("environment", ["local", "servers"], indirect=True)
 @pytest.mark.parametrize("moment", ["trial 1: growing", pytest.param("self-evolution", marks=pytest.mark.slow)])
 def test_resume_after_kill_repeats_no_finished_evaluation(
     config_file: Path, environment: dict[str, str], moment: str
