@@ -65,6 +65,14 @@ def _options(host: str, port: int) -> dict[str, Any]:
         "server_address": host,
         "server_port": port,
         "server_headless": True,
+        # Said here, since a config.toml in the working folder would else have its way.
+        "server_enableCORS": True,
+        "server_corsAllowedOrigins": [],
+        "server_enableXsrfProtection": True,
+        "server_enableAgentApi": False,
+        # A name of somebody else's that points here (DNS rebinding) is not served. Where it is served to other
+        # machines, only they know by which names.
+        "server_allowedHosts": list(_HERE) if host in _HERE else [],
         "server_fileWatcherType": "none",
         "browser_gatherUsageStats": False,
         "client_toolbarMode": "viewer",
