@@ -13,6 +13,8 @@ test: install programs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.security.secrets
+	$(BIN)/python -m tests.security.audit
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed

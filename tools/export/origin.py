@@ -15,7 +15,7 @@ _EMBEDDED_FOLDER = re.compile(rf"{EMBEDDED_NAME}-[0-9a-f]{{12}}-\d+")
 _LICENCES = (("Apache License", "apache-2.0"), ("MIT License", "mit"))
 
 EMBEDDED = Origin(
-    name="HuggingFaceTB/SmolLM2-135M-Instruct",
+    name="HuggingFaceTB/SmolLM2-135M-Instruct",  # pragma: allowlist secret
     on_hub=True,
     license="apache-2.0",
     license_found_in="the GGUF file of the embedded model",
