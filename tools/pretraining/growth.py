@@ -6,6 +6,7 @@ any more, and training goes on at full speed.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 
@@ -137,11 +138,13 @@ class Growth:
 
     def _advance(self, step: int) -> None:
         current, compactions = self._pruner.architecture, self._pruner.compactions
-        target = self._policy.design_after(step, current, self.events, self._pruner.saliency)
+        # Read at most once: on a device it waits for all work that is under way.
+        saliency = cache(self._pruner.saliency)
+        target = self._policy.design_after(step, current, self.events, saliency)
         if target is not None and target != current:
-            designer = SaliencyDesigner(current, self._pruner.saliency(), self._widths)
+            designer = SaliencyDesigner(current, saliency(), self._widths)
             least = designer.least_salient(current)
-            self._pruner.remove(target)
+            self._pruner.remove(target, saliency())
             event = DropEvent(
                 number=len(self.events) + 1,
                 step=step,

@@ -67,10 +67,16 @@ class Pruner:
         """Whether a removal is spread over steps that are still to come."""
         return self._pending is not None
 
-    def remove(self, target: Architecture) -> None:
-        """Cut down to `target`, a part of `architecture`; no graph may be alive. A removal under way ends first."""
-        self._finish_pending()
-        plan = compose(self._alive, plan_cut(self.architecture, target, self.saliency()))
+    def remove(self, target: Architecture, saliency: Saliency | None = None) -> None:
+        """Cut down to `target`, a part of `architecture`; no graph may be alive. A removal under way ends first.
+
+        `saliency` is what `saliency()` gives now, where it has been read already.
+        """
+        if self._pending is not None:
+            # Its groups are in what was read.
+            saliency = None
+            self._finish_pending()
+        plan = compose(self._alive, plan_cut(self.architecture, target, saliency or self.saliency()))
         changes = self._changes(plan)
         self.architecture = target
         if self._recipe.update_steps == 1:

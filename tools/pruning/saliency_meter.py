@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.from_device import at_once
 from tools.pruning.saliency import Saliency, SaliencyOrder
 from tools.pruning.selection import CutPlan
 from tools.ranks import sum_over_ranks
@@ -95,7 +96,7 @@ class SaliencyMeter:
         sum_over_ranks(list(totals.values()))
         count = float(totals["count"].item())
         depth = len(self._blocks)
-        means = [(totals[f"sum.{index}"] / count).float().cpu().numpy() for index in range(3 * depth + 1)]
+        means = list(at_once({f"{index}": totals[f"sum.{index}"] / count for index in range(3 * depth + 1)}).values())
         return Saliency(
             kv_group=tuple(means[:depth]),
             query_head=tuple(means[depth : 2 * depth]),

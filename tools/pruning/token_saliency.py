@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
+from tools.pruning.from_device import at_once
 from tools.pruning.saliency import Saliency
 from tools.pruning.sampling import token_stride
 from tools.pruning.selection import CutPlan
-from tools.ranks import sum_over_ranks
+from tools.ranks import sum_over_ranks, world_size
 from tools.recomputation import recomputing
 
 
@@ -88,7 +89,7 @@ class TokenSaliencyMeter:
         totals = self.totals()
         sum_over_ranks(list(totals.values()))
         count = float(totals["count"].item())
-        values = {name: (total / count).float().cpu().numpy() for name, total in totals.items()}
+        values = at_once({name: total / count for name, total in totals.items() if name != "count"})
         depth = range(len(self._blocks))
         return Saliency(
             kv_group=tuple(values[f"kv_group.{index}"] for index in depth),
@@ -142,7 +143,9 @@ class TokenSaliencyMeter:
         self._tokens = activation_ti.shape[0]
         # Of the model as it is now: a width kept from the start would be another one after a restart.
         width = max(block.down_proj.in_features for block in self._blocks)
-        stride = token_stride(self._tokens, self._limit, self._count * self._tokens, width)
+        # What the other ranks have seen counts too, so that as much is known with any number of ranks.
+        seen = self._count * self._tokens * world_size()
+        stride = token_stride(self._tokens, self._limit, seen, width)
         activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
         gates_ti = activation_ti.float() * gradient_ti.float()
         kind, index = name.split(".")
