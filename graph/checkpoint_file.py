@@ -17,6 +17,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from tools.errors import InputError
 from tools.failures import FULL_DISK, is_full_disk
 
+SERIALIZER = JsonPlusSerializer(allowed_msgpack_modules=None)
+"""Makes plain values and LangGraph's own types of what is stored, and nothing else, whatever it asks for."""
 LOCK_SECONDS = 30.0
 """How long a write waits for another process that has the file locked."""
 _LOG = "-wal"
@@ -31,7 +33,7 @@ async def open_checkpoint_file(path: Path) -> AsyncIterator[AsyncSqliteSaver]:
     """
     try:
         async with aiosqlite.connect(path, timeout=LOCK_SECONDS) as connection:
-            yield AsyncSqliteSaver(connection)
+            yield AsyncSqliteSaver(connection, serde=SERIALIZER)
     except sqlite3.Error as error:
         raise _told(error, path) from error
 
@@ -81,7 +83,7 @@ def _is_whole(path: Path) -> bool:
             newest = connection.execute("SELECT type, checkpoint FROM checkpoints ORDER BY checkpoint_id DESC LIMIT 1")
             writes = connection.execute("SELECT type, value FROM writes ORDER BY checkpoint_id DESC LIMIT 1")
             for row in (*newest, *writes):
-                JsonPlusSerializer().loads_typed(row)
+                SERIALIZER.loads_typed(row)
         finally:
             connection.close()
     except sqlite3.OperationalError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from graph.checkpoint_file import open_checkpoint_file
+from graph.checkpoint_file import SERIALIZER, open_checkpoint_file
 from graph.folder import RunFolder
 from tools.addresses import with_password, without_password
 from tools.errors import InputError
@@ -42,7 +42,7 @@ async def open_checkpoints(folder: RunFolder, url: str | None) -> AsyncIterator[
             "Checkpoints in PostgreSQL need penjing's postgresql extra: pip install '.[postgresql]'."
         ) from error
     try:
-        async with AsyncPostgresSaver.from_conn_string(with_password(url, VARIABLE)) as saver:
+        async with AsyncPostgresSaver.from_conn_string(with_password(url, VARIABLE), serde=SERIALIZER) as saver:
             await _make_tables(saver)
             yield saver
     except Error as error:
