@@ -1,6 +1,7 @@
 """The model card of a trial: what the records of its run say of it."""
 
 from graph.context import RunContext
+from graph.rungs import fidelity_of
 from memory.views import TrialView
 from tools.export.card_files import read_card
 from tools.export.evaluation_rows import rows_of_measurement
@@ -37,7 +38,9 @@ def _origin(context: RunContext) -> Origin:
 
 
 def _training(context: RunContext, trial: TrialView) -> TrainingFacts:
-    survey, config, recipe = context.survey, context.config, context.config.recipe
+    survey, config = context.survey, context.config
+    fidelity = fidelity_of(trial) or config.ladder.fidelities[0]
+    recipe, steps = config.recipe, config.ladder.steps(fidelity)
     repair = "second-order repair" if recipe.second_order_update else "no repair"
     cuts = "one cut" if recipe.drops == 1 else f"{recipe.drops} cuts on the way"
     measurement = trial.measurement
@@ -45,7 +48,7 @@ def _training(context: RunContext, trial: TrialView) -> TrainingFacts:
         corpus=public_name(config.corpus),
         corpus_fingerprint=survey.corpus_fingerprint,
         method=(
-            f"Pruned while it was trained: {recipe.warmup_steps} steps before and {recipe.training_steps} after the "
+            f"Pruned while it was trained: {recipe.warmup_steps} steps before and {steps} after the "
             f"cutting began, {cuts}, by {recipe.saliency} saliency with {repair}"
         ),
         tokens=0 if measurement is None else measurement.tokens,

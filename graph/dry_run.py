@@ -22,6 +22,7 @@ from prompts.library import PromptLibrary
 from tools.accuracy import accuracy_request
 from tools.architecture import Architecture
 from tools.errors import InputError
+from tools.fidelity import Fidelity
 from tools.pretraining.compute import choose_compute
 from tools.spaces import PrunedLMSpace
 from tools.spaces.extremes import largest_legal, narrowest, smallest_legal
@@ -111,17 +112,29 @@ def _agents(asked: dict[str, int], costs: list[TurnCost], prices: dict[str, Pric
 def _training_tokens(config: SearchConfig, known: Known) -> dict[str, int]:
     step = config.recipe.batch_size * config.data.block_length
     survey = 0 if known.survey is not None else config.recipe.warmup_steps * step
-    trial = config.recipe.training_steps * step
-    return {"survey": survey, "trial": trial, "all": survey + config.trials * trial}
+    trials = [(count, config.ladder.steps(fidelity) * step) for fidelity, count in _climbs(config)]
+    return {"survey": survey, "trial": trials[0][1], "all": survey + sum(count * tokens for count, tokens in trials)}
 
 
 def _time(config: SearchConfig, known: Known) -> dict[str, float] | None:
     """Seconds, from the survey's; None where there is none. The chat model's time is not in it."""
     if known.survey is None:
         return None
-    trial = expected_seconds([], known.survey.measurement.seconds, config.recipe)
+    survey, found = known.survey.measurement.seconds, list[tuple[int, float]]()
+    for fidelity, count in _climbs(config):
+        recipe = config.recipe.model_copy(update={"training_steps": config.ladder.steps(fidelity)})
+        found.append((count, expected_seconds([], survey, recipe)))
+    (_, trial), *above = found
     side_by_side = -(-(config.trials - 1) // config.parallel)
-    return {"trial": trial, "evaluations": config.trials * trial, "wall_clock": (1 + side_by_side) * trial}
+    wall_clock = (1 + side_by_side) * trial + sum(-(-count // config.parallel) * seconds for count, seconds in above)
+    evaluations = sum(count * seconds for count, seconds in found)
+    return {"trial": trial, "evaluations": evaluations, "wall_clock": wall_clock}
+
+
+def _climbs(config: SearchConfig) -> list[tuple[Fidelity, int]]:
+    """How many designs come to each rung, where the best ones come first; a few more may."""
+    eta = config.reduction_factor
+    return [(fidelity, config.trials // eta**rung) for rung, fidelity in enumerate(config.fidelities)]
 
 
 def _memory(config: SearchConfig, known: Known) -> dict[str, Any]:

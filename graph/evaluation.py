@@ -208,6 +208,7 @@ def _tell(context: SearchContext, trial: TrialView) -> None:
             best_accuracy=leaders[0].accuracy if leaders else None,
             over_limit=None if trial.over_limit is None else str(trial.over_limit),
             fidelity=measurement.fidelity if trial.ladder else "",
+            rung=trial.rung,
             best_fidelity=leaders[0].fidelity or "" if leaders and trial.ladder else "",
         )
     )

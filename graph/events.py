@@ -97,7 +97,7 @@ class EvaluationEvent(Event):
     """A trial has its measurement; `best_loss` and `best_accuracy` are those of the best so far within the limits.
 
     `over_limit` says by how much this one is over a measured limit. `fidelity` and `best_fidelity` are set where the
-    search measures at several: only losses of one fidelity compare.
+    search measures at several: only losses of one fidelity compare. `rung` is above 0 where it had been promoted.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -115,6 +115,7 @@ class EvaluationEvent(Event):
     best_accuracy: float | None = None
     fidelity: str = ""
     best_fidelity: str = ""
+    rung: int = 0
 
     def __str__(self) -> str:
         after = f" after {fidelity_in_words(self.fidelity)}" if self.fidelity else ""

@@ -25,6 +25,9 @@ def draw_front(panel: "Axes", trials: Sequence[TrialView], objectives: Sequence[
     """All trials that have the figures; those on the front are numbered, those over a limit crossed out."""
     upright = next((name for name in _QUALITIES if name in objectives), objectives[-1])
     across, *coloured = [name for name in objectives if name != upright]
+    # Losses compare at one fidelity: the highest that any trial has.
+    highest = max((trial.rung for trial in trials if trial.acceptable), default=0)
+    trials = [trial for trial in trials if trial.rung == highest]
     members = front(trials, objectives)
     shown = [trial for trial in trials if all(figure(trial, name) is not None for name in objectives)]
     over = [trial for trial in shown if not trial.acceptable]

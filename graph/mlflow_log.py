@@ -97,8 +97,10 @@ class _Log:
         """Log what an event has to say."""
         match event:
             case EvaluationEvent():
-                names = ("loss", "accuracy", "latency_ms", "parameters", "seconds", "best_loss", "best_accuracy")
-                self._metrics(event, names, event.trial)
+                self._metrics(event, ("latency_ms", "parameters", "seconds"), event.trial)
+                # Those of each fidelity are a curve of their own, where there are several.
+                self._metrics(event, ("loss", "accuracy"), event.trial, event.fidelity)
+                self._metrics(event, ("best_loss", "best_accuracy"), event.trial, event.best_fidelity)
             case BudgetEvent():
                 self._metrics(event, ("input_tokens", "output_tokens", "usd"), event.trials_done - 1)
             case FinishedEvent():
@@ -106,11 +108,12 @@ class _Log:
             case _:
                 pass
 
-    def _metrics(self, event: AnyEvent, names: tuple[str, ...], step: int) -> None:
+    def _metrics(self, event: AnyEvent, names: tuple[str, ...], step: int, fidelity: str = "") -> None:
         for name in names:
             value = getattr(event, name)
             if value is not None:
-                self._client.log_metric(self.id, name, float(value), step=step)
+                key = f"{name}_{fidelity}" if fidelity else name
+                self._client.log_metric(self.id, key, float(value), step=step)
 
     def _finish(self, event: FinishedEvent) -> None:
         self._client.set_tag(self.id, "penjing.best", str(event.best))

@@ -53,6 +53,8 @@ def draw_search(
         f"trial {best}: hidden {design.hidden_size}, {design.parameters / 1e6:.1f}M of {source.parameters / 1e6:.1f}M"
     )
     shapes.set_title(title)
+    # Heights compare at one fidelity: where all trials were measured.
+    trials, told = [trial.on_first_rung() for trial in trials], trials
     for stage, colour in _COLOURS.items():
         points = [(trial.number, _height(trial)) for trial in trials if trial.stage == stage and trial.acceptable]
         if points:
@@ -66,12 +68,13 @@ def draw_search(
         losses.axhline(source_height, color="#6b7280", linestyle="--", label="source, untrained")
     losses.set_xlabel("trial")
     losses.xaxis.get_major_locator().set_params(integer=True)
-    losses.set_ylabel("mean zero-shot accuracy" if accurate else "validation loss, nats per token")
+    label = "mean zero-shot accuracy" if accurate else "validation loss, nats per token"
+    losses.set_ylabel(f"{label}, {trials[0].measured_after}" if winner.ladder else label)
     losses.set_title("trials")
     losses.grid(alpha=0.3)
     losses.legend(fontsize="small")
     for panel in fronts:
-        draw_front(panel, trials, objectives)
+        draw_front(panel, told, objectives)
     figure.savefig(path, dpi=150)
 
 

@@ -22,7 +22,8 @@ def recorded_judges(records: Records, run: Run) -> dict[str, list[list[float | N
         alike = (other.source, other.corpus) == (run.source, run.corpus) and other.config.get("llm_share") == 0
         if not alike or _settings(other) != own:
             continue
-        trials = [trial for trial in records.trials(other.id) if trial.measurement is not None]
+        # Where all trials are; what is drawn beside them too.
+        trials = [trial.on_first_rung() for trial in records.trials(other.id) if trial.measurement is not None]
         sign = -1 if run.config.get("objective") == "accuracy" else 1
         values = [sign * trial.score if trial.acceptable and trial.score is not None else None for trial in trials]
         if values:

@@ -16,7 +16,7 @@ class ResultRow(BaseModel):
     """One row: `loss` in nats per token on the validation blocks, `latency_ms` per decoded token.
 
     `accuracy` is the mean zero-shot accuracy, a share, in a search that is after it. `over_limit` says which measured
-    limit of the run it breaks, and by how much.
+    limit of the run it breaks, and by how much. `measured_after` says at which fidelity, where the run has several.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,20 +32,28 @@ class ResultRow(BaseModel):
     stage: str | None = None
     accuracy: float | None = None
     accuracy_stderr: float | None = None
+    measured_after: str = ""
 
 
 def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
     """Parent, greedy design where it was grown, best trial."""
     rows = [_row("parent, not trained further", None, survey.measurement, survey.architecture.describe())]
-    greedy = [trial for trial in trials if trial.stage == "greedy"]
-    for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", best(trials, 1))]:
+    leaders = best(trials, 1)
+    greedy = [_beside(trial, leaders) for trial in trials if trial.stage == "greedy"]
+    for name, trial in [("saliency-greedy design", greedy[:1]), ("best of the search", leaders)]:
         for entry in trial:
             if entry.measurement is not None:
-                told = f"{name}, {entry.measured_after}" if entry.ladder else name
-                row = _row(told, entry.number, entry.measurement, entry.architecture.describe())
+                row = _row(name, entry.number, entry.measurement, entry.architecture.describe())
                 over = None if entry.over_limit is None else str(entry.over_limit)
-                rows.append(row.model_copy(update={"over_limit": over, "stage": entry.stage}))
+                more = {"over_limit": over, "stage": entry.stage, "measured_after": entry.measured_after}
+                rows.append(row.model_copy(update=more))
     return rows
+
+
+def _beside(greedy: TrialView, leaders: Sequence[TrialView]) -> TrialView:
+    """The greedy design at the fidelity of the best one, where it came so far."""
+    same = [rung for rung in greedy.rungs if rung.succeeded and rung.fidelity in {one.fidelity for one in leaders}]
+    return greedy.on_rung(same[0]) if same else greedy
 
 
 class ForecastQuality(BaseModel):

@@ -105,7 +105,8 @@ class _Side:
         self.run, self.first = run, first
         self.objective = str(run.config.get("objective", "loss"))
         self._proposals = {one.id: one for one in records.proposals(run.id)}
-        self._all = {trial.number: trial for trial in records.trials(run.id)}
+        # On the first rung all trials of both runs compare.
+        self._all = {trial.number: trial.on_first_rung() for trial in records.trials(run.id)}
         self._calls = [call for call in records.calls(run.id) if call.turn >= first]
         self._names = {prompt.hash: prompt.name for prompt in records.prompts()}
         # What was there before the fork is no design of its own; neither is the baseline, where there is no fork.
@@ -113,8 +114,9 @@ class _Side:
         self.trials = [one for one in own if one.measurement is not None]
         self._seconds = sum(float(one.measurement.get("seconds", 0.0)) for one in records.evaluations(run.id))
         if first > run.first_turn:
-            before = [one for one in self._all.values() if self._turn(one) < first and not one.cached]
-            self._seconds -= sum(one.measurement.seconds for one in before if one.measurement is not None)
+            before = [one for one in self._all.values() if self._turn(one) < first]
+            rungs = [rung for trial in before for rung in trial.rungs or (trial,) if not rung.cached]
+            self._seconds -= sum(one.measurement.seconds for one in rungs if one.measurement is not None)
 
     @property
     def tokens(self) -> int:

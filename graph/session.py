@@ -205,7 +205,8 @@ class SearchSession:
         """What a branch did not spend itself: the calls and evaluations that it was copied from."""
         first = self.record.first_turn
         calls = [call for call in self.calls() if call.turn < first] if first else []
-        measured = [trial.measurement for trial in self.shared_trials() if trial.measurement is not None]
+        rungs = [rung for trial in self.shared_trials() for rung in trial.rungs or (trial,)]
+        measured = [rung.measurement for rung in rungs if rung.measurement is not None]
         return replace(spent_of(calls, (), 0.0), evaluation_seconds=sum(one.seconds for one in measured))
 
     def shared_trials(self) -> list[TrialView]:
@@ -262,7 +263,10 @@ class SearchSession:
             raise InputError(f"Cannot draw into {picture}: {error}.") from error
 
     def best(self) -> TrialView:
-        """The trial of lowest loss, or highest accuracy, within the limits. Raises InputError where there is none."""
+        """The trial of lowest loss, or highest accuracy, within the limits. Raises InputError where there is none.
+
+        Where the run measures at several fidelities, it is the best of those on the highest rung that any has reached.
+        """
         trials = self.trials()
         leaders = best(trials, 1)
         if not leaders and (nearest := nearest_to_limit(trials, 1)):

@@ -9,7 +9,7 @@ from graph.trace import TracedCall
 from memory.outcomes import describe_outcome
 from memory.records import Records
 from memory.tables import Call, Proposal
-from memory.views import TrialView
+from memory.views import RungView, TrialView
 from tools.architecture import Architecture
 
 
@@ -21,6 +21,19 @@ class Ancestor(BaseModel):
     number: int
     design: str
     loss: float | None
+    measured_after: str = ""
+    """At which fidelity, where the run has several: `after short training`."""
+
+
+class Rung(BaseModel):
+    """What it measured at one fidelity, and how it came there: `promoted to short training: 1st of 3`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    fidelity: str
+    promotion: str
+    loss: float | None
+    failure: str
 
 
 class Attempt(BaseModel):
@@ -37,7 +50,10 @@ class Attempt(BaseModel):
 
 
 class Story(BaseModel):
-    """All that is recorded of a trial. `conversation` has the calls in order; each repeats what was said before it."""
+    """All that is recorded of a trial. `conversation` has the calls in order; each repeats what was said before it.
+
+    `rungs` are empty where its run measures at one fidelity.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -58,6 +74,7 @@ class Story(BaseModel):
     expected_score: float | None
     expected_deviation: float | None
     measurement: dict[str, Any] | None
+    rungs: list[Rung]
     outcome: str
     patterns: list[str]
     children: list[int]
@@ -140,6 +157,7 @@ def _story(
         expected_score=trial.expected_score,
         expected_deviation=trial.expected_deviation,
         measurement=None if trial.measurement is None else trial.measurement.model_dump(mode="json"),
+        rungs=[_rung(rung) for rung in trial.rungs],
         outcome=describe_outcome(trial, parent) + (", from the records" if trial.cached else ""),
         patterns=list(trial.rationale) if trial.stage == "knowledge_distillation" else [],
         children=children,
@@ -147,7 +165,19 @@ def _story(
 
 
 def _ancestor(trial: TrialView) -> Ancestor:
-    return Ancestor(number=trial.number, design=trial.architecture.describe(), loss=trial.loss)
+    return Ancestor(
+        number=trial.number,
+        design=trial.architecture.describe(),
+        loss=trial.loss,
+        measured_after=trial.measured_after,
+    )
+
+
+def _rung(rung: RungView) -> Rung:
+    found = rung.measurement
+    failure = "" if found is None or found.failure is None else found.failure.message
+    loss = None if found is None else found.loss
+    return Rung(fidelity=rung.fidelity, promotion=rung.promotion, loss=loss, failure=failure)
 
 
 def _attempt(proposal: Proposal) -> Attempt:

@@ -96,9 +96,10 @@ class Tournament:
                 raise
 
     def outcome(self, entry: Entry, session: SearchSession) -> Outcome:
-        """What the trials of a search are worth."""
+        """What the trials of a search are worth; where it measures at several fidelities, after the highest one."""
         trials = [trial for trial in session.trials() if trial.measurement is not None]
-        scores = tuple(trial.score if trial.acceptable else None for trial in trials)
+        top = session.config.ladder.top
+        scores = tuple(trial.score if trial.acceptable and trial.rung == top else None for trial in trials)
         return Outcome(entry.searcher, entry.seed, session.run_id, scores)
 
     def judgement(self, outcomes: Sequence[Outcome]) -> Judgement:

@@ -261,6 +261,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         pattern_lines,
         result_table,
         retrieved_lines,
+        rung_table,
         status_words,
         trial_table,
         verdict,
@@ -277,7 +278,10 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     if document["result"] is not None:
         console.print(result_table(document["result"]["table"]))
         console.print(verdict(document["result"]["table"], session.config.asks_agents), highlight=False)
-    console.print(trial_table(session.trials()))
+    trials = session.trials()
+    console.print(trial_table(trials))
+    if any(trial.rungs[1:] for trial in trials):
+        console.print(rung_table(trials))
     for trial in document["trials"]:
         words = [f"trial {trial['number']}: {trial['design']}", *retrieved_lines(trial["retrieved"], session.run_id)]
         console.print("\n".join(words), highlight=False, soft_wrap=True)

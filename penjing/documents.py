@@ -91,8 +91,9 @@ def budget_document(session: "SearchSession") -> dict[str, Any]:
 
 
 def cache_document(trials: Sequence[TrialView]) -> dict[str, Any]:
-    """How many trials got an evaluation that was paid for before, and the seconds that this saved."""
-    hits = [trial.measurement.seconds for trial in trials if trial.cached and trial.measurement is not None]
+    """How many evaluations had been paid for before, and the seconds that this saved."""
+    rungs = [rung for trial in trials for rung in trial.rungs or (trial,) if rung.cached]
+    hits = [rung.measurement.seconds for rung in rungs if rung.measurement is not None]
     return {"hits": len(hits), "seconds_saved": sum(hits)}
 
 

@@ -17,6 +17,7 @@ from graph.events import (
     ProgressEvent,
     StageEvent,
 )
+from tools.fidelity import fidelity_in_words
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
 _PHASES = {
@@ -45,6 +46,7 @@ class SearchProgress:
         self._started = time.monotonic()
         self._first_trial: float | None = None
         self._best: float | None = None
+        self._best_fidelity = ""
         self._phase = "starting"
         self._last_line = ""
         self._budget = ""
@@ -91,9 +93,11 @@ class SearchProgress:
                 self._phase = event.stage.replace("_", " ")
                 self._say(str(event), quiet=event.stage != "survey")
             case EvaluationEvent():
-                self._done += 1
+                # A promotion is no further trial.
+                self._done += event.rung == 0
                 self._current = 0.0
                 self._best = event.best_loss if event.best_accuracy is None else event.best_accuracy
+                self._best_fidelity = fidelity_in_words(event.best_fidelity) if event.best_fidelity else ""
                 self._say(str(event))
             case BudgetEvent():
                 used = most_used(event.caps, event.spent)
@@ -117,7 +121,7 @@ class SearchProgress:
 
     def _update(self) -> None:
         position = min(float(self._trials), self._done + self._current)
-        best = "-" if self._best is None else f"{self._best:.4f}"
+        best = "-" if self._best is None else f"{self._best:.4f} {self._best_fidelity}".rstrip()
         trial = f"trial {min(self._done + 1, self._trials)}/{self._trials}"
         self._bar.update(
             self._task,

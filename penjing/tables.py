@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from memory.objectives import Objective, figure
-from memory.views import TrialView
+from memory.views import TrialView, ordinal
+from tools.fidelity import fidelity_in_words
 
 _DIGITS: dict[Objective, int] = {
     "parameters": 0,
@@ -30,6 +31,7 @@ def result_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         name = row["name"] if row["trial"] is None else f"{row['name']}, trial {row['trial']}"
+        name = f"{name} {row.get('measured_after') or ''}".rstrip()
         over = " over" if row.get("over_limit") else ""
         accuracy = [_number(row["accuracy"], 3)] if scored else []
         figures = (_number(row["loss"], 4), _number(row["perplexity"], 2), *accuracy)
@@ -47,8 +49,11 @@ def trial_table(trials: list[TrialView]) -> Table:
     # Once the surrogate knew enough: what it expected, in the unit of the figure that decides.
     expected = any(trial.expected_score is not None for trial in trials)
     figures = ("size", "forecast", *(["expected"] if expected else []), "cut loss", "loss")
+    climbed = any(trial.ladder for trial in trials)
     for name in (*figures, *(["accuracy"] if scored else []), "ms"):
         table.add_column(name, justify="right")
+    if climbed:
+        table.add_column("measured after")
     for trial in trials:
         found = trial.measurement
         loss = _number(trial.loss, 4) if found is None or found.failure is None else found.failure.kind
@@ -65,7 +70,26 @@ def trial_table(trials: list[TrialView]) -> Table:
             loss,
             *([_number(trial.accuracy, 3)] if scored else []),
             _number(found.latency_ms if found else None, 1) + (" over" if trial.over_limit else ""),
+            *([fidelity_in_words(trial.fidelity) if trial.fidelity else "-"] if climbed else []),
         )
+    return table
+
+
+def rung_table(trials: list[TrialView]) -> Table:
+    """One line for each promotion, the highest rung first; losses of one rung compare."""
+    table = _table("Promotions")
+    for name in ("to", "trial", "place below"):
+        table.add_column(name)
+    table.add_column("loss", justify="right")
+    table.add_column("before", justify="right")
+    climbs = [(rung, trial) for trial in trials for rung in trial.rungs[1:]]
+    for rung, trial in sorted(climbs, key=lambda climb: (-climb[0].rung, climb[1].number)):
+        found = rung.measurement
+        words = "not yet" if found is None else found.failure.kind if found.failure else _number(found.loss, 4)
+        below = trial.rungs[rung.rung - 1].measurement
+        place = f"{ordinal(rung.rank or 0)} of {rung.rivals}"
+        before = _number(None if below is None else below.loss, 4)
+        table.add_row(fidelity_in_words(rung.fidelity), str(trial.number), place, words, before)
     return table
 
 
@@ -205,6 +229,11 @@ def verdict(rows: list[dict[str, Any]], agents: bool = True) -> str:
     if best["trial"] == greedy["trial"]:
         whose = "The agents'" if agents else "The judge's"
         return f"{whose} designs did not beat the saliency-greedy design."
+    if greedy.get("measured_after") != best.get("measured_after"):
+        return (
+            f"The best was measured {best['measured_after']}; the saliency-greedy design did not come so far, and its "
+            f"loss {greedy['measured_after']} does not compare."
+        )
     foreign = agents and best.get("stage") == "judge"
     author = " It is no design of the agents: a judge made it." if foreign else ""
     loss = f"loss {best['loss'] - greedy['loss']:+.4f}"

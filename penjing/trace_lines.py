@@ -9,6 +9,7 @@ from rich.text import Text
 
 from graph.story import Story
 from graph.trace import TracedCall, TracedSpan
+from tools.fidelity import fidelity_in_words
 
 _LONGEST = 160
 
@@ -61,7 +62,7 @@ def story_lines(story: Story) -> Iterator[Text]:
     yield Text(f"{story.design}; {story.parameters:,} parameters")
     yield Text(f"by {story.proposer} in turn {story.turn} ({story.stage.replace('_', ' ')})")
     for parent in story.based_on:
-        loss = "not measured" if parent.loss is None else f"loss {parent.loss:.4f}"
+        loss = "not measured" if parent.loss is None else f"loss {parent.loss:.4f} {parent.measured_after}".rstrip()
         yield Text(f"  from trial {parent.number}: {parent.design}; {loss}")
     for row in story.retrieved:
         yield Text(f"  memory gave {row['kind']} {row['id']}: {visible(_remembered(row))}")
@@ -92,6 +93,13 @@ def _measured(story: Story) -> Iterator[Text]:
         yield Text(f"forecast: saliency cut {story.forecast:.3g}")
     if story.expected_score is not None and story.expected_deviation is not None:
         yield Text(f"expected: {abs(story.expected_score):.4f} +- {story.expected_deviation:.4f}")
+    for rung in story.rungs:
+        if rung.promotion:
+            yield Text(rung.promotion, style="bold")
+        if (rung.loss is None and not rung.failure) or len(story.rungs) == 1:
+            continue
+        words = f"loss {rung.loss:.4f}" if rung.loss is not None else f"failed: {visible(rung.failure)}"
+        yield Text(f"after {fidelity_in_words(rung.fidelity)}: {words}")
     found = story.measurement
     if found is None:
         yield Text("measured: not yet", style="yellow")
@@ -152,6 +160,8 @@ def _what(span: TracedSpan) -> str:
 
 def _result(span: TracedSpan) -> list[str]:
     facts, found = span.attributes, []
+    if climbed := facts.get("penjing.promotion"):
+        found.append(str(climbed))
     if (loss := facts.get("penjing.loss")) is not None:
         found.append(f"loss {loss:.4f}{' from the records' if facts.get('penjing.cached') else ''}")
     if span.kind == "RETRIEVER" and "penjing.retrieved" in facts:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from memory.retrieval import best as best_of
 from memory.views import TrialView
 from penjing.figures.picture import Colour, Dash, Panel, Picture, Series
 from penjing.figures.stages import by_stage, point_size, value_label, value_of
@@ -24,6 +25,10 @@ def best_so_far_picture(
     """
     accuracy = any(trial.goal.objective == "accuracy" for trial in trials)
     name, title = "best_so_far", "Best so far"
+    climbed = _climbed(trials)
+    # What compares is what was measured on the first rung, where all trials are.
+    trials = [trial.on_first_rung() for trial in trials]
+    after = next((f", {trial.measured_after}" for trial in trials if trial.measured_after), "")
     shown = [trial for trial in trials if trial.succeeded and value_of(trial) is not None]
     if not shown:
         return Picture(name, title, "No trial was measured yet.")
@@ -37,8 +42,19 @@ def best_so_far_picture(
     numbers = tuple(float(trial.number) for trial in trials)
     series += by_stage(shown, lambda trial: (float(trial.number), value_of(trial) or 0.0), size=point_size(len(shown)))
     series.append(Series("best so far", "steps", numbers, best, "ink", width=2.2))
-    panel = Panel("trial; trial 0 is the saliency-greedy design", value_label(accuracy), tuple(series), whole_x=True)
-    return Picture(name, title, _summary(best, judges or {}, accuracy), (panel,))
+    panel = Panel(
+        "trial; trial 0 is the saliency-greedy design", value_label(accuracy) + after, tuple(series), whole_x=True
+    )
+    return Picture(name, title, _summary(best, judges or {}, accuracy) + climbed, (panel,))
+
+
+def _climbed(trials: Sequence[TrialView]) -> str:
+    """What the highest rung has, which is not drawn beside the others."""
+    leaders = [one for one in best_of(trials, 1) if one.rung]
+    if not leaders:
+        return ""
+    value, best = value_of(leaders[0]) or 0.0, leaders[0]
+    return f" Promoted highest and best there: trial {best.number} with {value:.4f} {best.measured_after}."
 
 
 def best_values(values: Sequence[float | None], rising: bool = False) -> tuple[float | None, ...]:

@@ -25,6 +25,10 @@ def pareto_picture(trials: Sequence[TrialView], cost: Cost = "parameters") -> Pi
         return across / 1e6 if cost == "parameters" else across, upright
 
     shown = [trial for trial in trials if None not in (figure(trial, cost), figure(trial, quality))]
+    # Losses compare at one fidelity: the highest that any trial has.
+    highest = max((trial.rung for trial in shown), default=0)
+    shown = [trial for trial in shown if trial.rung == highest]
+    after = next((f", {trial.measured_after}" for trial in shown if trial.measured_after), "")
     if not shown:
         return Picture(name, title, "No trial was measured yet.")
     members = sorted(front(shown, (cost, quality)), key=place)
@@ -35,7 +39,7 @@ def pareto_picture(trials: Sequence[TrialView], cost: Cost = "parameters") -> Pi
     numbers = ", ".join(str(trial.number) for trial in members) or "none"
     summary = f"{_count(len(shown))} measured; on the front, the smallest first: {numbers}."
     series = (*by_stage(shown, place, size=point_size(len(shown))), *([line] if members else []))
-    return Picture(name, title, summary, (Panel(_LABELS[cost], value_label(accuracy), series),))
+    return Picture(name, title, summary, (Panel(_LABELS[cost], value_label(accuracy) + after, series),))
 
 
 def _count(trials: int) -> str:

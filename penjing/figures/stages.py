@@ -51,10 +51,11 @@ def in_words(trial: TrialView) -> str:
     if found.failure is not None:
         lines.append(f"failed: {found.failure.kind.replace('_', ' ')}")
     figures = [f"{trial.architecture.parameters / 1e6:,.2f}M parameters"]
-    figures += [] if trial.loss is None else [f"loss {trial.loss:.4f}"]
+    figures += [] if trial.loss is None else [f"loss {trial.loss:.4f} {trial.measured_after}".rstrip()]
     figures += [] if trial.accuracy is None else [f"accuracy {trial.accuracy:.3f}"]
     figures += [] if found.latency_ms is None else [f"{found.latency_ms:.1f} ms a token"]
     lines.append(", ".join(figures))
+    lines += [rung.promotion for rung in trial.rungs[1:]]
     if trial.over_limit is not None:
         lines.append(f"over the limit: {trial.over_limit}")
     return "\n".join(lines)

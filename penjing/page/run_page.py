@@ -100,6 +100,8 @@ def _table(snapshot: Snapshot) -> int | None:
             "prompt": trial.prompt_hash,
             "design": trial.architecture.describe(),
         }
+        if trial.ladder:
+            row["measured"] = trial.measured_after
         rows.append({**row, "accuracy": trial.accuracy} if trial.accuracy is not None else row)
     # A wide table is scrolled in its own box, so that the page itself keeps its width.
     chosen = st.dataframe(
