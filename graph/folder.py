@@ -1,7 +1,7 @@
 """Where a run keeps its files, and the lock that lets one process work on it."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from filelock import FileLock, Timeout
 
@@ -24,11 +24,12 @@ class Home:
         return self.path / "vectors"
 
     def evaluation(self, key: str) -> Path:
-        """Result and weights of the evaluation with this key."""
-        return self.path / "evaluations" / key
+        """Result and weights of the evaluation with this key. Raises InputError where that is no name of a folder."""
+        return _within(self.path / "evaluations", key)
 
     def run(self, run_id: str) -> "RunFolder":
-        return RunFolder(self.path / "runs" / run_id)
+        """The files of the run with this id. Raises InputError where that is no name of a folder."""
+        return RunFolder(_within(self.path / "runs", run_id))
 
     def create(self) -> None:
         """Make the folder. Raises InputError where it cannot be written."""
@@ -41,6 +42,14 @@ class Home:
             raise InputError(
                 f"Cannot write to {self.path} ({error.strerror}); free it or set another place with --set home=DIR."
             ) from error
+
+
+def _within(folder: Path, name: str) -> Path:
+    """The folder `name` in `folder`: records that others can write may name any."""
+    parts = PurePath(name).parts
+    if not parts or ".." in parts or PurePath(name).is_absolute() or "\0" in name:
+        raise InputError(f"The records name {name!r}, which is no folder in {folder}; see who can write them.")
+    return folder / name
 
 
 @dataclass(frozen=True)
