@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from graph.config import SearchConfig
 from graph.folder import Home
+from graph.session import SearchSession
 from memory.records import Records
 from tests.fake_openai import FakeOpenAI
 
@@ -180,3 +182,31 @@ def test_a_full_disk_loses_nothing(config_file: Path, environment: dict[str, str
     assert "The disk is full" in done.stderr
     resumed = subprocess.run([*PENJING, "resume"], env=environment, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_second_resume_of_the_same_run_is_refused(
+    settings_of: Callable[..., dict[str, Any]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    recipe = {"warmup_steps": 2, "training_steps": 200_000, "batch_size": 2, "micro_batch_size": 1}
+    session = SearchSession.start(
+        SearchConfig(
+            **settings_of(
+                tmp_path, trials=2, llm_share=0.0, recipe=recipe, home=environment["PENJING_HOME"], workers="local"
+            )
+        )
+    )
+    command = [*PENJING, "resume", session.run_id]
+    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if "trial 0: growing" in line:
+            break
+    second = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=False)
+    assert second.returncode == 2
+    (said,) = [line for line in second.stderr.splitlines() if line.startswith("penjing:")]
+    assert "is being worked on by another process; wait for it or stop it first." in said
+    assert json.loads(second.stdout) == {"error": said.removeprefix("penjing: "), "exit_code": 2}
+    assert first.poll() is None and session.record.status == "running", "the first one does not notice"
+    first.send_signal(signal.SIGTERM)
+    assert "penjing resume " in first.stderr.read() and first.wait(timeout=30) == 143
+    assert session.record.status == "interrupted"
