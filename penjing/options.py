@@ -1,6 +1,7 @@
 """Values of command-line options: sizes, lists of types, designs in JSON files, names of pictures."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -32,6 +33,32 @@ def types_of(text: str) -> "tuple[PruningType, ...]":
             f"{', '.join(PRUNING_TYPES)}."
         )
     return tuple(name for name in PRUNING_TYPES if name in names)
+
+
+@dataclass(frozen=True)
+class ChosenDesign:
+    """A design to grow, and what the run that it is from was about, if it is from one."""
+
+    name: str
+    architecture: Any
+    source: str | None = None
+    corpus: str | None = None
+
+
+def chosen_design(text: str) -> ChosenDesign:
+    """The design of a trial, RUN/TRIAL, or that in a JSON file. Raises InputError where there is none."""
+    run, slash, number = text.rpartition("/")
+    if not slash or not number.isdigit() or Path(text).expanduser().is_file():
+        path = Path(text).expanduser()
+        return ChosenDesign(path.stem.removesuffix(".design"), read_design(path))
+    from penjing.sessions import open_session
+
+    session = open_session(run)
+    try:
+        design, config = session.trial(int(number)).architecture, session.config
+        return ChosenDesign(f"{session.run_id}-{number}", design, config.source, config.corpus)
+    finally:
+        session.close()
 
 
 def read_design(path: Path) -> Any:

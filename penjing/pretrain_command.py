@@ -1,30 +1,47 @@
 """The command `penjing pretrain`: one source grown into a smaller model, trained and pruned at the same time."""
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penjing.errors import FAILED, reported_errors
+from penjing.errors import BAD_INPUT, FAILED, reported_errors
 from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from tools.pretrain import PretrainRequest, PretrainResult
 
 
+_LAUNCHING = {"nnodes", "nproc_per_node", "rdzv_endpoint", "node_rank", "print_only"}
+_EVERYWHERE_ALIKE = {"source", "corpus", "design", "output"}
+
+
 def pretrain(
-    source: Annotated[str, typer.Option(help="Model to grow from: embedded name, directory or hub name.")] = (
-        "smollm2-135m"
-    ),
+    context: typer.Context,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to grow from: embedded name, directory or hub name. Default: that of --design RUN/TRIAL, else "
+            "smollm2-135m."
+        ),
+    ] = None,
     corpus: Annotated[
-        str, typer.Option(help="Text to train on: embedded name, file, directory or hub data set.")
-    ] = "python-docs",
+        str | None,
+        typer.Option(
+            help="Text to train on: embedded name, file, directory or hub data set. Default: that of --design "
+            "RUN/TRIAL, else python-docs."
+        ),
+    ] = None,
     target_parameters: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Drop groups until so many parameters are left, like 100M.")
     ] = None,
-    target: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Or drop down to the design in this JSON file.")
+    design: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN/TRIAL|FILE", help="Or drop down to the design of a trial, or to that in this JSON file."
+        ),
     ] = None,
     tokens: Annotated[str, typer.Option(metavar="COUNT", help="Training tokens in all, like 50M.")] = "1M",
     every: Annotated[
@@ -60,6 +77,19 @@ def pretrain(
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for all that comes out; the same command goes on there.")
     ] = None,
+    nnodes: Annotated[
+        int | None, typer.Option(min=1, help="Share each batch by ranks on this many nodes, started by torchrun.")
+    ] = None,
+    nproc_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Ranks of each node; default: one for each GPU of this one, else 1.")
+    ] = None,
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where node 0 is found; needed with several nodes.")
+    ] = None,
+    node_rank: Annotated[int, typer.Option(min=0, help="Which node this one is.")] = 0,
+    print_only: Annotated[
+        bool, typer.Option("--print-only", help="Print the torchrun command of each node, and start nothing.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document on stdout, all else on stderr.")
     ] = False,
@@ -67,19 +97,23 @@ def pretrain(
 ) -> None:
     """Train a model and prune it while it trains, down to a size or a design, then train it on.
 
-    A run that was stopped goes on where its last checkpoint is: give the same command again. Under torchrun the ranks
-    share each batch: torchrun --nproc-per-node 8 -m penjing.main pretrain ...
+    A run that was stopped goes on where its last checkpoint is: give the same command again. With --nnodes the ranks
+    of one or several nodes share each batch, as under torchrun; docs/scaling.md says how.
 
     [bold]Examples[/bold]: penjing pretrain --target-parameters 115M --tokens 100k --output small; penjing pretrain
-    --source smollm2-135m --corpus text.jsonl --target-parameters 100M --tokens 50M --every 2 --second-order
+    --source smollm2-135m --corpus text.jsonl --target-parameters 100M --tokens 50M --every 2 --second-order;
+    penjing pretrain --design latest/3 --tokens 1B --nnodes 2 --rdzv-endpoint node0:29400 --node-rank 0
     """
     with reported_errors(as_json, debug):
         from penjing.configuration import with_assignments
-        from penjing.options import count_of, read_design, types_of
+        from penjing.options import chosen_design, count_of, types_of
         from tools.places import cache_folder
         from tools.pretrain import PretrainRequest
 
-        name = f"{Path(source).name}-{target_parameters or (target.stem if target else 'trained')}-{tokens}"
+        chosen = None if design is None else chosen_design(design)
+        source = source or (chosen and chosen.source) or "smollm2-135m"
+        corpus = corpus or (chosen and chosen.corpus) or "python-docs"
+        name = f"{Path(source).name}-{target_parameters or (chosen.name if chosen else 'trained')}-{tokens}"
         recipe = {"saliency": saliency, "second_order_update": second_order, "drop_share": 0.25}
         widths = {
             "uniform": uniform,
@@ -95,7 +129,7 @@ def pretrain(
             "target_parameters": None
             if target_parameters is None
             else count_of(target_parameters, "--target-parameters"),
-            "target": None if target is None else read_design(target),
+            "target": chosen and chosen.architecture,
             "every": every,
             "drops": drops,
             "drop_curve": drop_curve,
@@ -106,7 +140,12 @@ def pretrain(
             "cache": cache_folder(),
         }
         request = PretrainRequest.model_validate(with_assignments(PretrainRequest, values, assignments or []))
+        if nnodes is not None or print_only:
+            _launch(context, request, nnodes or 1, nproc_per_node, rdzv_endpoint, node_rank, print_only)
+            return
         result = _run(request)
+        if not _is_first_rank():
+            return
         if as_json:
             print(result.model_dump_json())
         else:
@@ -116,11 +155,60 @@ def pretrain(
 
 
 def _run(request: "PretrainRequest") -> "PretrainResult":
+    from penjing.launching import PEER_LOST, note_bad_input
     from penjing.phases import shown_phases
+    from penjing.termination import TERMINATED
+    from tools.errors import InputError
     from tools.pretrain import pretrain as run_pretrain
+    from tools.ranks import PeerLostError
 
-    with shown_phases() as show:
-        return run_pretrain(request, show)
+    try:
+        with shown_phases() as show:
+            return run_pretrain(request, show)
+    except PeerLostError as error:
+        # Whoever started the ranks says which one was the first to end.
+        raise typer.Exit(PEER_LOST) from error
+    except InputError as error:
+        if not note_bad_input(str(error)):
+            raise
+        raise typer.Exit(BAD_INPUT) from error
+    except KeyboardInterrupt:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            raise
+        raise typer.Exit(TERMINATED) from None
+
+
+def _is_first_rank() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def _launch(
+    context: typer.Context,
+    request: "PretrainRequest",
+    nodes: int,
+    ranks_per_node: int | None,
+    endpoint: str | None,
+    node_rank: int,
+    print_only: bool,
+) -> None:
+    """Print the command of each node, and start this one's."""
+    from penjing.launching import Launch, given_options, ranks_here, start
+
+    words = ["--source", request.source, "--corpus", request.corpus, "--output", str(request.output)]
+    beside = request.output.with_name(f"{request.output.name}.design.json")
+    if request.target is not None:
+        # Other nodes may not have the run that it is from.
+        words += ["--design", str(beside)]
+    given = given_options(context, _LAUNCHING | _EVERYWHERE_ALIKE)
+    launch = Launch(nodes, ranks_per_node or ranks_here(), node_rank, endpoint, (*words, *given))
+    for line in launch.lines():
+        typer.echo(line, err=not print_only)
+    if print_only:
+        return
+    if request.target is not None:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(request.target.model_dump_json(indent=1) + "\n")
+    start(launch)
 
 
 def _print(request: "PretrainRequest", result: "PretrainResult") -> None:

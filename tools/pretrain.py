@@ -104,13 +104,17 @@ def pretrain(request: PretrainRequest, report: Say = lambda progress: None) -> P
     """
     from tools.pretraining.pretraining_run import run
 
-    finished = request.output / RESULT_FILE
     require_same_config(request)
-    if finished.is_file():
-        stored = PretrainResult.model_validate_json(finished.read_text())
-        if stored.status == "finished":
-            return stored
     return run(request, report, time.monotonic())
+
+
+def finished_result(request: PretrainRequest) -> PretrainResult | None:
+    """What an earlier run left in the output folder, if it was finished."""
+    path = request.output / RESULT_FILE
+    if not path.is_file():
+        return None
+    stored = PretrainResult.model_validate_json(path.read_text())
+    return stored if stored.status == "finished" else None
 
 
 def require_same_config(request: PretrainRequest) -> None:

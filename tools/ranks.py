@@ -9,6 +9,7 @@ would have to be wrapped anew after each cut, since its reducer keeps the old sh
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -20,6 +21,10 @@ from tools.errors import InputError
 _BUCKET_BYTES = 64 * 2**20
 # The others wait while one rank packs a corpus or measures. When a rank dies, torchrun itself ends them all.
 _PATIENCE = timedelta(days=1)
+
+
+class PeerLostError(Exception):
+    """Another rank ended, so that this one cannot go on."""
 
 
 def start_ranks() -> None:
@@ -58,11 +63,27 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def local_rank() -> int:
+    """The number of this process among those of its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if distributed.is_initialized() else 0
+
+
 def wait_for_all() -> None:
     """Return when all ranks have called."""
     if world_size() > 1:
         # A tensor on the CPU travels by gloo, which really holds the process; NCCL would only hold its GPU.
-        distributed.all_reduce(torch.zeros(1))
+        with _together():
+            distributed.all_reduce(torch.zeros(1))
+
+
+def same_on_all(number: int) -> bool:
+    """Whether all ranks have called with the same number; every rank gets the same answer."""
+    if world_size() == 1:
+        return True
+    least_and_most = torch.tensor([-number, number])
+    with _together():
+        distributed.all_reduce(least_and_most, distributed.ReduceOp.MAX)
+    return int(least_and_most[0]) == -int(least_and_most[1])
 
 
 @torch.no_grad()
@@ -75,7 +96,8 @@ def sum_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
         return
     for bucket in _buckets(tensors):
         message = _message(bucket)
-        distributed.all_reduce(message)
+        with _together():
+            distributed.all_reduce(message)
         _read(message, bucket)
 
 
@@ -86,8 +108,20 @@ def broadcast_from_first(tensors: Sequence[torch.Tensor]) -> None:
         return
     for bucket in _buckets(tensors):
         message = _message(bucket)
-        distributed.broadcast(message, src=0)
+        with _together():
+            distributed.broadcast(message, src=0)
         _read(message, bucket)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """What ranks say to each other; where one is gone, the others get PeerLostError. Every function above raises it."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise PeerLostError("another rank ended, so this one cannot go on") from error
 
 
 def _buckets(tensors: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:

@@ -54,7 +54,7 @@ def test_the_papers_rule_from_the_shell(run: Any) -> None:
         (("--target-parameters", "85k", "--types", "depth"), "there is no type 'depth'"),
         (("--target-parameters", "85k", "--set", "recipe.learnin_rate=1"), "did you mean 'recipe.learning_rate'?"),
         (("--target-parameters", "85k", "--drops", "90"), "90 drops do not fit"),
-        (("--target", "nowhere.json"), "Cannot read nowhere.json"),
+        (("--design", "nowhere.json"), "Cannot read nowhere.json"),
         (("--every", "2"), "every goes with target_parameters"),
     ],
 )
@@ -70,7 +70,7 @@ def test_a_target_that_attention_cannot_take(run: Any, sources: dict[str, Path],
     design["layers"][1] |= {"num_attention_heads": 7, "num_key_value_heads": 2}
     path = tmp_path / "design.json"
     path.write_text(json.dumps(design))
-    done = run("--target", str(path))
+    done = run("--design", str(path))
     assert done.exit_code == 2 and "Layer 1: 7 query heads cannot be shared" in done.stderr
     assert "nearest legal: " in done.stderr
 

@@ -21,7 +21,7 @@ from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
 from tools.pruning.saliency import Saliency
 from tools.pruning.schedule import DropSchedule
-from tools.ranks import rank, sum_over_ranks
+from tools.ranks import sum_over_ranks, world_size
 from tools.settings import Recipe, SpaceSettings
 
 
@@ -131,7 +131,8 @@ class Growth:
         self._pruner.architecture = design
         if not tensors:
             return
-        share = 1.0 if rank() == 0 else 0.0
+        # Each rank has its share of what all have seen.
+        share = 1.0 / world_size()
         self._pruner.restore(_under("pruner", tensors))
         self._recording.ranking.restore({name: total * share for name, total in _under("ranking", tensors).items()})
         self._recording.statistics.restore({name: total * share for name, total in _under("moments", tensors).items()})

@@ -22,6 +22,7 @@ from tools.pretrain import (
     PretrainRequest,
     PretrainResult,
     Say,
+    finished_result,
     space_of,
     warning_of_target,
 )
@@ -47,7 +48,7 @@ from tools.pruning.pruner import Pruner
 from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
 from tools.pruning.schedule import DropSchedule
-from tools.ranks import rank, start_ranks, stop_ranks, wait_for_all
+from tools.ranks import local_rank, rank, same_on_all, start_ranks, stop_ranks, wait_for_all
 from tools.requests import Progress
 from tools.settings import Recipe
 from tools.sources import Source, load_model, resolve_source
@@ -57,9 +58,17 @@ if TYPE_CHECKING:
 
 
 def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult:
-    """Grow, or go on growing. Raises InputError for what the user can mend."""
+    """Grow, or go on growing; what is finished is given as it is. Raises InputError for what the user can mend."""
+    checkpoint = request.output / CHECKPOINT_FOLDER
     start_ranks()
     try:
+        stored = finished_result(request)
+        if not same_on_all(resumed_step(checkpoint) if has_growth(checkpoint) else -1 if stored is None else -2):
+            raise InputError(
+                f"{request.output} is not the same folder on all nodes: choose one on a file system that they share."
+            )
+        if stored is not None:
+            return stored
         return _Run(request, report if rank() == 0 else _silent, started).go()
     finally:
         stop_ranks()
@@ -131,9 +140,10 @@ class _Run:
         def say(phase: str, share: float) -> None:
             self._report(Progress(phase=phase, done=round(100 * share), total=100))
 
-        # The first rank converts and packs; the others find it done.
-        for turn in (True, False):
-            if (rank() == 0) == turn:
+        # The first rank converts and packs, then the first one of each other machine; the others find it done.
+        own = 0 if rank() == 0 else 1 if local_rank() == 0 else 2
+        for turn in range(3):
+            if own == turn:
                 source = resolve_source(request.source, report=say, cache=request.cache / "sources")
                 corpus = prepare_corpus(request.corpus, source.path, data, request.cache / "corpora", report=say)
             wait_for_all()

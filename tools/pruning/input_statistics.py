@@ -12,7 +12,7 @@ from torch import nn
 from tools.pruning.blocks import blocks, stem_norms
 from tools.pruning.sampling import token_stride
 from tools.pruning.selection import CutPlan, Indices, head_channels
-from tools.ranks import sum_over_ranks
+from tools.ranks import sum_over_ranks, world_size
 from tools.recomputation import recomputing
 
 
@@ -212,7 +212,9 @@ class _Moments:
         if recomputing():
             return
         inputs_ti = inputs[0].detach().flatten(0, -2)
-        stride = token_stride(inputs_ti.shape[0], self._limit, self.tokens, inputs_ti.shape[1])
+        # What the other ranks have seen counts too, so that as much is known with any number of ranks.
+        seen = self.tokens * world_size()
+        stride = token_stride(inputs_ti.shape[0], self._limit, seen, inputs_ti.shape[1])
         # What is read stands for all, so that earlier and later tokens weigh the same.
         weight = inputs_ti.shape[0] / len(inputs_ti[::stride])
         inputs_ti = inputs_ti[::stride].float()
