@@ -1,6 +1,6 @@
 """Rows of a task from a folder of JSON-lines files, checked before any of them is scored."""
 
-import gzip
+import io
 import json
 import lzma
 import os
@@ -12,6 +12,7 @@ from typing import IO, Any
 from tools.errors import InputError
 from tools.evaluation.tasks import TASKS, ZeroShotTask
 from tools.fingerprint import file_digest
+from tools.packed_files import open_packed
 
 _ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.xz")
 _TEXTS = ("query", "passage", "question", "context", "continuation", "target", "subject")
@@ -66,12 +67,7 @@ def read_task(folder: Path, task: ZeroShotTask) -> TaskRows:
 
 def open_text(file: Path) -> IO[str]:
     """A UTF-8 text file, also packed with gzip or xz."""
-    ending = file.suffix.lower()
-    if ending == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8")
-    if ending == ".xz":
-        return lzma.open(file, "rt", encoding="utf-8")
-    return file.open(encoding="utf-8")
+    return io.TextIOWrapper(open_packed(file), encoding="utf-8")
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -1,6 +1,5 @@
 """Reads documents: from text, JSON-lines and Parquet files (also compressed), from the hub, from Python's own docs."""
 
-import gzip
 import io
 import json
 import lzma
@@ -9,11 +8,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 import zstandard
 
 from tools.errors import InputError
+from tools.packed_files import open_packed
 from tools.settings import DataSettings
 
 PYTHON_DOCS = "python-docs"
@@ -126,7 +126,7 @@ def _documents(file: Path, settings: DataSettings, alone: bool) -> Iterator[Docu
     if kind == ".parquet":
         yield from _parquet(file, settings)
         return
-    with _open(file) as stream:
+    with open_packed(file) as stream:
         # Bytes are decoded here, not by the decompressors, as they differ in how they take a byte order mark.
         text = io.TextIOWrapper(stream, encoding="utf-8-sig")
         if kind in _ROWS:
@@ -157,7 +157,7 @@ def _parquet(file: Path, settings: DataSettings) -> Iterator[Document]:
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow import parquet
 
-    with _open(file) as stream:
+    with open_packed(file) as stream:
         # Parquet is read from its end, which a decompressing stream cannot seek to cheaply.
         source = io.BytesIO(stream.read()) if file.suffix.lower() in _PACKED else stream
         try:
@@ -198,14 +198,3 @@ def _kind(path: Path) -> str | None:
     name = Path(path.stem) if path.suffix.lower() in _PACKED else path
     ending = name.suffix.lower()
     return ending if ending in (*_TEXT, *_ROWS, ".parquet") else None
-
-
-def _open(path: Path) -> IO[bytes]:
-    ending = path.suffix.lower()
-    if ending == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if ending == ".xz":
-        return lzma.open(path, "rb")
-    if ending == ".zst":
-        return cast(IO[bytes], zstandard.open(path, "rb"))
-    return path.open("rb")

@@ -1,6 +1,5 @@
 """What the cells of NAS-Bench-201 are worth: the user's own table, or the archive of NATS-Bench."""
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tools.errors import InputError
+from tools.packed_files import open_packed
 from tools.spaces.nasbench201 import Cell, NASBench201Space
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ def _open(path: Path) -> "Table":
     if ending not in (".csv", ".parquet"):
         raise InputError(f"{path} is of unknown kind; a table of NAS-Bench-201 is {_ENDINGS}.")
     try:
-        content = path.read_bytes()
-        stream = io.BytesIO(gzip.decompress(content) if packed else content)
+        with open_packed(path) as file:
+            stream = io.BytesIO(file.read())
         return csv.read_csv(stream) if ending == ".csv" else parquet.read_table(stream)
     except FileNotFoundError as error:
         raise InputError(f"There is no table {path}; check the path.") from error
