@@ -29,7 +29,7 @@ def open_packed(path: Path) -> IO[bytes]:
     elif ending == ".zst":
         import zstandard
 
-        stream = cast(IO[bytes], zstandard.open(path, "rb"))
+        stream = cast(IO[bytes], zstandard.open(path, "rb"))  # noqa: SIM115 - the caller closes it
     else:
         return path.open("rb")
     most = max(LEAST_BYTES, MOST_TIMES * path.stat().st_size)
