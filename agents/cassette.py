@@ -166,17 +166,21 @@ class Cassette:
             self._decisions[taken.place] = taken
             self._write(taken)
 
-    def ended(self, turn: int, known: Collection[int]) -> list[int]:
-        """Which trials, beside those that are `known` to have, end next before `turn` is asked for, as recorded."""
+    def ended(self, turn: int, known: Collection[tuple[int, int]]) -> list[int]:
+        """Which trials end next before `turn` is asked for, as recorded.
+
+        Those that are `known` to have, each with the rung that it was measured on, are passed over.
+        """
         for line in self._ended:
-            if line.turn == turn and not {*line.trials} <= {*known}:
+            if line.turn == turn and not line.places <= {*known}:
                 return line.trials
         return []
 
-    def have_ended(self, turn: int, trials: Sequence[int]) -> None:
-        """Record that these have ended, if this is a recording."""
+    def have_ended(self, turn: int, trials: Sequence[tuple[int, int]]) -> None:
+        """Record that these have ended, each on its rung, if this is a recording."""
         if self.recording:
-            self._ended.append(TapedEnded(turn=turn, trials=list(trials)))
+            numbers, rungs = [number for number, _ in trials], [rung for _, rung in trials]
+            self._ended.append(TapedEnded(turn=turn, trials=numbers, rungs=rungs if any(rungs) else []))
             self._write(self._ended[-1])
 
     def earlier(self, look: Callable[[], tuple[Earlier, ...]]) -> tuple[Earlier, ...]:

@@ -72,12 +72,19 @@ class TapedDecision(_Line):
 class TapedEnded(_Line):
     """Which evaluations had ended before a turn was asked for, in their order; a line for each time that some had.
 
-    There are none where one design is evaluated at a time.
+    There are none where one design is evaluated at a time. `rungs` are those on which each was measured, the first one
+    where there are none.
     """
 
     kind: Literal["ended"] = "ended"
     turn: int
     trials: list[int]
+    rungs: list[int] = []
+
+    @property
+    def places(self) -> set[tuple[int, int]]:
+        """Trials with their rungs."""
+        return {*zip(self.trials, self.rungs or [0] * len(self.trials), strict=True)}
 
 
 class TapedEarlier(_Line):

@@ -1,6 +1,6 @@
 """The rungs of a search as the records have them, and which trial climbs next."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from graph.context import SearchContext
 from graph.events import PromotionEvent
@@ -63,6 +63,19 @@ def fidelity_due(context: SearchContext, trial: TrialView) -> Fidelity:
     waits = trial.waits_for
     rung = waits.rung if waits is not None else max(0, len(trial.rungs) - 1)
     return context.config.ladder.fidelities[rung]
+
+
+def rungs_due(context: SearchContext, numbers: Collection[int]) -> dict[int, int]:
+    """The rung on which each of these trials, which are under way, is measured."""
+    trials = context.records.trials(context.run_id, numbers)
+    # A killed process may have written a result down that its graph does not know of.
+    return {trial.number: max(0, len(trial.rungs) - 1) for trial in trials}
+
+
+def rungs_known(context: SearchContext, evaluated: Collection[int], due: Mapping[int, int]) -> set[tuple[int, int]]:
+    """What the graph knows to have ended: the `evaluated` trials with each rung below the one that is `due`."""
+    trials = context.records.trials(context.run_id, evaluated)
+    return {(trial.number, rung) for trial in trials for rung in range(due.get(trial.number, max(1, len(trial.rungs))))}
 
 
 def fidelity_of(trial: TrialView) -> Fidelity | None:

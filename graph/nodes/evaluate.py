@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 from graph.context import SearchContext
 from graph.evaluation import evaluation_of, take_up
 from graph.room import can_begin
+from graph.rungs import rungs_due, rungs_known
 from graph.state import SearchState
 
 
@@ -43,7 +44,8 @@ async def _ended(context: SearchContext, state: SearchState, numbers: list[int])
     under_way, turn = context.under_way, state["turn"]
     # With one at a time there is no order that could be another one.
     cassette = context.cassette if context.config.parallel > 1 else None
-    taped = [] if cassette is None else cassette.ended(turn, state.get("evaluated", []))
+    rungs = {} if cassette is None else rungs_due(context, numbers)
+    taped = [] if cassette is None else cassette.ended(turn, rungs_known(context, state.get("evaluated", []), rungs))
     if again := [number for number in taped if number in numbers]:
         await under_way.wait(again, len(again))
         return again
@@ -54,5 +56,5 @@ async def _ended(context: SearchContext, state: SearchState, numbers: list[int])
     await under_way.wait(numbers, 0 if asks else min(1, len(numbers)))
     found = under_way.ended(numbers)
     if found and cassette is not None:
-        cassette.have_ended(turn, found)
+        cassette.have_ended(turn, [(number, rungs[number]) for number in found])
     return found

@@ -1,5 +1,8 @@
 """Searches over several fidelities: who is promoted, what is paid for, and that one rung changes nothing."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,12 +10,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import graph.drive
 from graph.config import SearchConfig
 from graph.events import EvaluationEvent, PromotionEvent
 from graph.promotion import next_promotion
 from graph.session import SearchSession
 from memory.views import TrialView
 from tests.fake_openai import FakeOpenAI
+from tests.graph.test_several_at_once import SlowWorkers
 from tools.errors import InputError
 from tools.trial import has_weights
 
@@ -154,3 +159,44 @@ def test_a_ladder_that_nobody_can_climb_is_refused(config_of: ConfigOf) -> None:
     assert config_of(fidelities=LADDER, trials=16).ladder.steps("long_training") == 8
     with pytest.raises(ValidationError, match="more steps"):
         config_of(fidelities=LADDER, trials=16, long_training_steps=2)
+
+
+def test_a_replay_promotes_as_it_was_recorded(
+    config_of: ConfigOf, survey_cache: Path, endpoint: FakeOpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With several under way, what ends first decides who goes up: that is on the cassette too."""
+    tape = tmp_path / "tape.jsonl"
+    settings = {"fidelities": LADDER[:2], "reduction_factor": 2, "trials": 6, "parallel": 2, "cache": survey_cache}
+    monkeypatch.setattr(graph.drive, "workers_of", lambda *_: SlowWorkers(slow=1, others=3))
+    recorded = SearchSession.start(config_of(**settings, record=tape))
+    order = [(event.trial, event.rung) for event in recorded.stream() if event.kind == "evaluation"]
+    assert order[:2] != [(0, 0), (1, 0)] and any(rung for _, rung in order)
+    assert '"rungs":[' in tape.read_text().replace(" ", "")
+    monkeypatch.undo()
+    replayed = SearchSession.start(config_of(**settings, replay=tape, home=tmp_path / "other home"))
+    again = [(event.trial, event.rung) for event in replayed.stream() if event.kind == "evaluation"]
+    assert again == order and history(replayed) == history(recorded)
+
+
+# Two minutes on a quiet core.
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_again_and_again_nothing_is_paid_or_promoted_twice(
+    config_of: ConfigOf, survey_cache: Path, tmp_path: Path
+) -> None:
+    undisturbed = SearchSession.start(config_of(**JUDGED, cache=survey_cache))
+    undisturbed.run()
+    # In a home of its own, where nothing was measured yet.
+    disturbed, plan = config_of(**JUDGED, cache=survey_cache, home=tmp_path / "other home"), tmp_path / "plan.json"
+    plan.write_text(disturbed.model_dump_json())
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.graph.dying", str(plan), "5"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert sum(document["kills"].values()) >= 40, document
+    survivor = SearchSession.open(document["run"], disturbed.home)
+    assert survivor.record.status == "finished" and history(survivor) == history(undisturbed)
+    rungs = [rung for trial in survivor.trials() for rung in trial.rungs]
+    assert len(survivor._records.evaluations(document["run"])) == len(rungs)
+    assert not any(rung.cached for rung in rungs), "what was paid for before a kill is its own"
