@@ -161,7 +161,9 @@ class _Workbench:
         """The trial that an earlier call of this conversation, or a killed process, made of the design."""
         records, place = self.context.records, (TOOL, self.situation.turn, self.candidate)
         own = {
-            one.id for one in records.proposals(self.context.run_id) if (one.stage, one.turn, one.candidate) == place
+            one.id
+            for one in records.proposals(self.context.run_id, place[1:2])
+            if (one.stage, one.turn, one.candidate) == place
         }
         trials = records.trials(self.context.run_id)
         return next((one.number for one in trials if one.proposal_id in own and one.architecture == design), None)
@@ -169,7 +171,9 @@ class _Workbench:
     def _begin(self, asked: DesignDraft, design: Architecture) -> int:
         context, turn = self.context, self.situation.turn
         expected = surrogate_of(context).expect(design)
-        earlier = [one for one in context.records.proposals(context.run_id) if (one.stage, one.turn) == (TOOL, turn)]
+        earlier = [
+            one for one in context.records.proposals(context.run_id, [turn]) if (one.stage, one.turn) == (TOOL, turn)
+        ]
         proposal = context.records.add_proposal(
             Proposal(
                 run_id=context.run_id,

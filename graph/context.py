@@ -12,7 +12,7 @@ from agents.distiller import Distiller
 from agents.evolver import Evolver
 from agents.outlook import Outlook
 from agents.proposers import JUDGES, GreedyProposer, Proposer
-from agents.surrogate import Earlier
+from agents.surrogate import Earlier, Surrogate
 from graph.asking import ask
 from graph.budget import expected_seconds
 from graph.config import SearchConfig
@@ -20,7 +20,7 @@ from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
 from graph.prompt_news import PromptNews
 from graph.space import make_space
-from graph.spending import Spending, paid_seconds
+from graph.spending import Spending
 from graph.state import Stage
 from graph.tracing import Tracing
 from graph.under_way import UnderWay
@@ -35,7 +35,7 @@ from tools.architecture import Architecture
 from tools.fidelity import Fidelity, fidelity_in_words
 from tools.pruning.saliency import Saliency
 from tools.requests import AccuracyRequest, Survey, TrialRequest
-from tools.spaces import PrunedLMSpace
+from tools.spaces import DesignDraft, PrunedLMSpace
 from tools.workers import Workers, make_workers
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ class RunContext:
     def evaluation_lengths(self, fidelity: Fidelity | None = None) -> list[float]:
         """Seconds of the evaluations at this fidelity that this run paid for and that came to a result."""
         wanted = fidelity or self.config.ladder.fidelities[0]
-        paid = self.records.evaluations(self.run_id)
-        return paid_seconds(one for one in paid if one.status == "done" and one.fidelity == wanted)
+        paid = self.records.evaluation_seconds(self.run_id)
+        return [took for fidelity, status, took in paid if (fidelity, status) == (wanted, "done")]
 
     def expected_evaluation(self, fidelity: Fidelity | None = None) -> float:
         """Seconds that the next evaluation at this fidelity, by default that of the first rung, is expected to take."""
@@ -141,6 +141,8 @@ class SearchContext(RunContext):
     recollections: dict[int, Recollection] = field(default_factory=dict)
     approvals_told: set[int] = field(default_factory=set)
     under_way: UnderWay = field(default_factory=UnderWay)
+    learnt: "tuple[int, Surrogate[Architecture, DesignDraft]] | None" = None
+    dropped: set[str] = field(default_factory=set)
 
     @cached_property
     def library(self) -> StoredLibrary:

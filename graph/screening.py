@@ -15,13 +15,14 @@ from tools.spaces import DesignDraft
 
 IN_USE = ("valid", "repaired", "projected", EDITED)
 """Outcomes of legal designs that may become trials."""
+_NEWEST = 100
 TOOL = "tool"
 """The stage of what an agent had trained by a tool, which is no answer of its turn."""
 
 
 def trials_before(context: SearchContext, turn: int) -> list[TrialView]:
     """The trials without those that tools made in this turn, so that all its designs are asked for alike."""
-    proposals = context.records.proposals(context.run_id)
+    proposals = context.records.proposals(context.run_id, [turn])
     made = {one.id for one in proposals if (one.stage, one.turn) == (TOOL, turn)}
     return [trial for trial in context.records.trials(context.run_id) if trial.proposal_id not in made]
 
@@ -40,6 +41,22 @@ def surrogate_of(
     return Surrogate(context.space, records, context.space.designer.forecast)
 
 
+def recorded_surrogate(context: SearchContext) -> Surrogate[Architecture, DesignDraft]:
+    """The one whose expectations are recorded with the proposals.
+
+    Where they neither rank designs nor are told to agents, it learns anew only when the trials have grown by an eighth,
+    and from the newest ones: what nothing hangs on must not take longer the longer a search is.
+    """
+    if context.config.asks_agents or context.config.uses_surrogate:
+        return surrogate_of(context)
+    finished = context.finished_trials()
+    step = 2 ** max(0, len(finished).bit_length() - 4)
+    count = len(finished) // step * step
+    if context.learnt is None or context.learnt[0] != count:
+        context.learnt = count, surrogate_of(context, finished[:count][-_NEWEST:])
+    return context.learnt[1]
+
+
 def ranked(expectations: Sequence[Expectation]) -> list[int]:
     """Places of the designs, the one of which most is expected first; of equal ones the one that was asked for first.
 
@@ -55,7 +72,7 @@ def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | Non
     None where all were tried meanwhile by another turn, or none is legal.
     """
     records = context.records
-    answers = [one for one in records.proposals(context.run_id) if one.turn == turn and one.stage != TOOL]
+    answers = [one for one in records.proposals(context.run_id, [turn]) if one.stage != TOOL]
     legal = [one for one in answers if one.outcome in IN_USE]
     trials = records.trials(context.run_id)
     paid = next((one for one in legal if one.id in {trial.proposal_id for trial in trials}), None)

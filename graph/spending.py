@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 from agents.prices import Price
 from graph.budget import (
@@ -97,13 +98,14 @@ class Spending:
         self._records.update_run(self._run_id, wall_clock_seconds=self.wall_clock_seconds)
 
     def calls(self) -> list[Call]:
-        """The calls that were paid for until now."""
-        return own_calls(self._run, self._records.calls(self._run_id))
+        """The calls that were paid for until now, without what was said in them."""
+        return own_calls(self._run, self._records.call_costs(self._run_id))
 
     def spent(self) -> Spent:
         """What was spent until now."""
-        evaluations = self._records.evaluations(self._run_id)
-        return spent_of(self.calls(), evaluations, self.wall_clock_seconds, self._prices)
+        seconds = sum(took for _, _, took in self._records.evaluation_seconds(self._run_id))
+        spent = spent_of(self.calls(), (), self.wall_clock_seconds, self._prices)
+        return replace(spent, evaluation_seconds=seconds)
 
     def usd(self, agent: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
         """What a call by `agent` of so many tokens costs at most, None where the price is not known."""

@@ -1,7 +1,9 @@
 """Records of what was proposed and what was said: proposals, prompts, calls of chat models."""
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
+from sqlalchemy.orm import defer
 from sqlmodel import col, select
 
 from memory.database import Database, change, insert_if_new
@@ -9,6 +11,7 @@ from memory.tables import Call, Prompt, Proposal
 from memory.values import storable
 
 Row = TypeVar("Row")
+_SAID: tuple[Any, ...] = (Call.messages, Call.answer, Call.faults)
 
 
 class ProposalRecords(Database):
@@ -33,10 +36,13 @@ class ProposalRecords(Database):
         with self.reading() as session:
             return _present(session.get(Proposal, proposal_id), proposal_id)
 
-    def proposals(self, run_id: str) -> list[Proposal]:
-        """All proposals of a run in the order in which they were made."""
+    def proposals(self, run_id: str, turns: Collection[int] | None = None) -> list[Proposal]:
+        """All proposals of a run, or those of these turns, in the order in which they were made."""
+        query = select(Proposal).where(Proposal.run_id == run_id).order_by(col(Proposal.id))
+        if turns is not None:
+            query = query.where(col(Proposal.turn).in_(turns))
         with self.reading() as session:
-            return list(session.exec(select(Proposal).where(Proposal.run_id == run_id).order_by(col(Proposal.id))))
+            return list(session.exec(query))
 
     def update_proposal(self, proposal_id: int, **fields: Any) -> Proposal:
         """Change fields of a proposal and return it; KeyError where there is none."""
@@ -73,6 +79,12 @@ class ProposalRecords(Database):
         """All calls of a run in the order in which they were made."""
         with self.reading() as session:
             return list(session.exec(select(Call).where(Call.run_id == run_id).order_by(col(Call.id))))
+
+    def call_costs(self, run_id: str) -> list[Call]:
+        """The same, without what was said in them."""
+        query = select(Call).where(Call.run_id == run_id).order_by(col(Call.id)).options(*map(defer, _SAID))
+        with self.reading() as session:
+            return list(session.exec(query))
 
 
 def _present(row: Row | None, key: object) -> Row:

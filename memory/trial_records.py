@@ -1,6 +1,7 @@
 """Records of trials and of the evaluations that they got."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.orm import defer
@@ -8,6 +9,7 @@ from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
 
 from memory.database import Database, insert_if_new
+from memory.finished_views import FinishedViews
 from memory.promotion_records import first_rung_of, told_ladder, with_rungs
 from memory.tables import Evaluation, FinishedTrialError, Proposal, Run, Trial
 from memory.views import TrialView
@@ -29,6 +31,10 @@ _UNSAID: tuple[Any, ...] = (
 
 class TrialRecords(Database):
     """Trials are numbered from 0 in each run; an evaluation is unique in its key across runs."""
+
+    @cached_property
+    def _finished(self) -> FinishedViews:
+        return FinishedViews()
 
     def add_trial(self, proposal_id: int, architecture: Architecture) -> Trial:
         """Give the design of a proposal the run's next number. A proposal that has a trial keeps it.
@@ -118,10 +124,11 @@ class TrialRecords(Database):
 
     def trials(self, run_id: str, numbers: Collection[int] | None = None) -> list[TrialView]:
         """The trials of a run by number, all or those of these numbers, also those without an evaluation yet."""
-        query = _joined().where(Trial.run_id == run_id)
-        if numbers is not None:
-            query = query.where(col(Trial.number).in_(numbers))
         with self.reading() as session:
+            if numbers is None:
+                views = self._finished.read(session, run_id, _plain_views)
+                return with_rungs(session, views, _ladders(session, run_id))
+            query = _joined().where(Trial.run_id == run_id, col(Trial.number).in_(numbers))
             return _views(session, query.order_by(col(Trial.number)))
 
     def past_trials(
@@ -193,6 +200,14 @@ class TrialRecords(Database):
             query = select(Evaluation).where(Evaluation.run_id == run_id).order_by(col(Evaluation.id))
             return list(session.exec(query))
 
+    def evaluation_seconds(self, run_id: str) -> list[tuple[str, str, float]]:
+        """Fidelity, status and seconds of each evaluation that a run paid for, in their order."""
+        seconds = col(Evaluation.measurement)["seconds"].as_float()
+        query = select(Evaluation.fidelity, Evaluation.status, seconds).where(Evaluation.run_id == run_id)
+        with self.reading() as session:
+            rows = session.exec(query.order_by(col(Evaluation.id)))
+            return [(fidelity, status, float(took or 0.0)) for fidelity, status, took in rows]
+
     def add_evaluation(self, evaluation: Evaluation) -> Evaluation:
         """Write an evaluation down. Where its key is taken, the evaluation that is there is returned and kept."""
         with self.writing() as session:
@@ -216,6 +231,19 @@ def _joined() -> "Select[Trial, Proposal, Evaluation]":
         # No view says them, and reading their JSON takes most of the time.
         .options(*[defer(column) for column in _UNSAID])
     )
+
+
+def _plain_views(session: Session, ids: Sequence[int]) -> list[TrialView]:
+    """Those of these trials, as they are on the first rung."""
+    rows = session.exec(_joined().where(col(Trial.id).in_(ids))).all()
+    runs = session.exec(select(Run).where(col(Run.id).in_({trial.run_id for trial, _, _ in rows})))
+    goals = {run.id: goal_of(run) for run in runs}
+    return [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
+
+
+def _ladders(session: Session, run_id: str) -> dict[str, tuple[str, ...]]:
+    run = session.get(Run, run_id)
+    return {} if run is None else {run_id: told_ladder(run)}
 
 
 def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:

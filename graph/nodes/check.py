@@ -13,7 +13,7 @@ from agents.surrogate import Expectation, Surrogate
 from graph.context import RunContext, SearchContext
 from graph.events import ProposalEvent
 from graph.examination import Examiner
-from graph.screening import IN_USE, TOOL, choose, expectation_in_words, surrogate_of
+from graph.screening import IN_USE, TOOL, choose, expectation_in_words, recorded_surrogate
 from graph.state import SearchState
 from memory.ledger import DUPLICATE, SCREENED, is_rejected_by_user
 from memory.tables import Proposal
@@ -26,17 +26,18 @@ async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchSt
     context = runtime.context
     # Without budget for a repair every chance is the last.
     repairs = -1 if state["stop"] else context.config.repairs
-    surrogate = surrogate_of(context)
+    surrogate = recorded_surrogate(context)
+    opened = [context.records.proposal(proposal_id) for proposal_id in state["open"]]
     # What the user rejects was legal: it takes no chance of its author's.
     asked_again = Counter(
         (one.turn, one.candidate)
-        for one in context.records.proposals(context.run_id)
+        for one in context.records.proposals(context.run_id, {one.turn for one in opened})
         if one.stage != TOOL and is_rejected_by_user(one)
     )
     sent_back: list[int] = []
     waiting: list[int] = []
     # All designs of a turn come after one another.
-    for turn, proposals in groupby(map(context.records.proposal, state["open"]), key=lambda one: one.turn):
+    for turn, proposals in groupby(opened, key=lambda one: one.turn):
         illegal = []
         for proposal in proposals:
             attempt = proposal.attempt - asked_again[proposal.turn, proposal.candidate]

@@ -118,7 +118,7 @@ def _span(
 
 
 def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
-    for proposal in context.records.proposals(context.run_id):
+    for proposal in context.records.proposals(context.run_id, [turn]):
         place = (proposal.turn, proposal.attempt, proposal.candidate)
         if proposal.stage != TOOL and place == (turn, attempt, candidate):
             return proposal.id

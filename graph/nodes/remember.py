@@ -21,8 +21,10 @@ async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> Searc
     index_prompts(context.vectors, context.records.prompts())
     _note_patterns(context, ended)
     needed, spare = needed_and_spare(context)
-    for key in spare:
+    # What is gone from here takes no time any more.
+    for key in [key for key in spare if key not in context.dropped]:
         shutil.rmtree(context.home.evaluation(key) / MODEL_FOLDER, ignore_errors=True)
+        context.dropped.add(key)
     await keep_weights(context, needed, spare)
     return {}
 
