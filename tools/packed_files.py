@@ -25,11 +25,11 @@ def open_packed(path: Path) -> IO[bytes]:
     if ending == ".gz":
         stream = cast(IO[bytes], gzip.GzipFile(path, "rb"))
     elif ending == ".xz":
-        stream = cast(IO[bytes], lzma.LZMAFile(path, "rb"))
+        stream = cast(IO[bytes], lzma.LZMAFile(path, "rb"))  # noqa: SIM115 - the caller closes it
     elif ending == ".zst":
         import zstandard
 
-        stream = cast(IO[bytes], zstandard.open(path, "rb"))  # noqa: SIM115 - the caller closes it
+        stream = cast(IO[bytes], zstandard.open(path, "rb"))
     else:
         return path.open("rb")
     most = max(LEAST_BYTES, MOST_TIMES * path.stat().st_size)
