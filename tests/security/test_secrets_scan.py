@@ -65,6 +65,11 @@ def test_a_planted_password_is_found_but_in_tests(kind: str, repository: Path) -
     assert main(repository) == 1
 
 
+def test_where_there_is_no_git_one_sentence_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tmp_path) == 0
+    assert capsys.readouterr().out.startswith("Nothing was looked through for secrets: ")
+
+
 def test_files_that_git_does_not_know_are_nobodys_business(repository: Path) -> None:
     (repository / "notes.txt").write_text(PLANTED["AWS"])
     assert main(repository) == 0
