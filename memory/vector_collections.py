@@ -297,7 +297,8 @@ class VectorCollections:
                 if "disk is full" in str(error):
                     raise InputError(f"{FULL_DISK} What the vectors in {self.place} lack is put in then.") from error
                 raise InputError(
-                    f"the vectors in {self.place} could not be written ({error}); check that the disk has room"
+                    f"the vectors in {self.place} could not be written ({error}); check that the disk has room: the "
+                    "next start makes again what is damaged"
                 ) from error
 
     def _failure(self, error: Exception) -> InputError:

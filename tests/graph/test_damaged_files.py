@@ -133,6 +133,25 @@ def test_spoilt_under_a_search(
     assert [trial.succeeded for trial in resumed.trials()] == [True, True, True]
 
 
+def test_vectors_that_are_spoilt_under_a_search(
+    config_of: ConfigOf, survey_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeOpenAI(seed=3, models=("fake",)) as server:
+        server.set_environment(monkeypatch)
+        session = SearchSession.start(config_of(trials=3, self_evolution=1, cache=survey_cache))
+        with pytest.raises(
+            InputError, match=r"the vectors in .*: the next start makes again what is damaged"
+        ) as caught:
+            for event in session.stream():
+                if event.kind == "evaluation" and event.trial == 1:
+                    cut(session.config.home / "vectors" / "chroma.sqlite3")
+        assert "\n" not in str(caught.value)
+        resumed = SearchSession.resume(session.run_id, session.config.home)
+        resumed.run()
+    assert resumed.record.status == "finished" and len(resumed.trials()) == 3
+    assert len(paid(resumed)) == 3
+
+
 def test_kept_weights_and_results_that_are_spoilt_are_grown_again(config_of: ConfigOf, tmp_path: Path) -> None:
     session = SearchSession.start(config_of(trials=1, llm_share=0.0))
     session.run()

@@ -8,8 +8,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+import memory.database
 from memory.records import Records
+from memory.tables import Run
+from tests.locker import locked
 from tests.postgresql import NewDatabase, both_databases
+from tools.errors import InputError
 
 new_database = both_databases
 ROOT = Path(__file__).parents[2]
@@ -35,6 +41,21 @@ def test_two_processes_write_at_once(new_database: NewDatabase) -> None:
             views = records.trials(f"run-{index}")
             assert [view.number for view in views] == list(range(60))
             assert [view.evaluation_key for view in views] == keys.split()
+
+
+def test_records_that_another_process_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.database, "LOCK_SECONDS", 0.2)
+    Records.open(tmp_path / "records.db").close()
+    with locked(tmp_path / "records.db"):
+        with pytest.raises(InputError, match=r"were locked by another process for 0\.2 s, and nothing was written"):
+            Records.open(tmp_path / "records.db")
+    with Records.open(tmp_path / "records.db") as records:
+        with locked(tmp_path / "records.db"):
+            with pytest.raises(InputError, match="locked by another process"):
+                records.create_run(Run(id="run-a"))
+            assert records.runs() == [], "reading is not kept from anybody"
+        records.create_run(Run(id="run-a"))
+        assert [run.id for run in records.runs()] == ["run-a"]
 
 
 def test_nothing_acknowledged_is_lost_to_kill_9(new_database: NewDatabase) -> None:
