@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 
+from graph.config import SearchConfig
 from graph.context import RunContext
 from graph.events import StageEvent
+from graph.folder import Home
 from tools.addresses import with_password
 from tools.artifacts import Artifacts
 from tools.errors import InputError
@@ -105,28 +107,28 @@ def keep_survey(context: RunContext, survey: Survey) -> None:
     artifacts.write(_name_of_survey(context.run_id), survey.model_dump_json(indent=1))
 
 
-def find_survey(context: RunContext) -> bool:
+def find_survey(config: SearchConfig, run_id: str) -> bool:
     """Whether the run's survey is known here, with its source; what another machine wrote down is fetched.
 
     Its files and the corpus are not: growing needs them, exporting kept weights does not.
     """
-    if context.folder.survey.is_file():
+    folder = Home(config.home).run(run_id)
+    if folder.survey.is_file():
         return True
-    artifacts = open_artifacts(context.config.artifacts)
-    text = None if artifacts is None else artifacts.read(_name_of_survey(context.run_id))
+    artifacts = open_artifacts(config.artifacts)
+    text = None if artifacts is None else artifacts.read(_name_of_survey(run_id))
     if text is None:
         return False
     found = Survey.model_validate_json(text)
-    cache = context.config.cache
-    source = resolve_source(context.config.source, report=lambda *_: None, cache=cache / "sources")
+    source = resolve_source(config.source, report=lambda *_: None, cache=config.cache / "sources")
     if source.fingerprint != found.source_fingerprint:
         raise InputError(
-            f"{context.config.source} is another model here than the one that run {context.run_id} began with: export "
-            "where it was begun."
+            f"{config.source} is another model here than the one that run {run_id} began with: export it where it was "
+            "begun."
         )
-    places = {"source_path": source.path, "folder": cache / "surveys" / found.key}
-    context.folder.path.mkdir(parents=True, exist_ok=True)
-    context.folder.survey.write_text(found.model_copy(update=places).model_dump_json(indent=1))
+    places = {"source_path": source.path, "folder": config.cache / "surveys" / found.key}
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.survey.write_text(found.model_copy(update=places).model_dump_json(indent=1))
     return True
 
 

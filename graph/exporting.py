@@ -33,6 +33,6 @@ async def export_recorded(
     folder = Home(config.home).run(trial.run_id)
     with closing(workers_of(config, folder)) as workers:
         context = RunContext(run_id=trial.run_id, config=config, records=records, workers=workers, emit=emit)
-        if not await asyncio.to_thread(find_survey, context):
+        if not await asyncio.to_thread(find_survey, config, trial.run_id):
             raise InputError(f"Run {trial.run_id} has no survey here; `penjing resume {trial.run_id}` goes on.")
         return await export_trial(context, trial, destination, options)

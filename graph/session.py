@@ -249,6 +249,7 @@ class SearchSession:
 
         Raises InputError where there is no trial yet, and as `pareto` does.
         """
+        from graph.artifacts import find_survey
         from graph.picture import draw_search
         from tools.requests import Survey
 
@@ -256,6 +257,8 @@ class SearchSession:
         winner, chosen = self.best(), read_objectives(objectives) if objectives else ()
         if chosen:
             self.pareto(*chosen)
+        if not find_survey(self.config, self.run_id):
+            raise InputError(f"Run {self.run_id} has no survey here; `penjing resume {self.run_id}` goes on.")
         survey = Survey.model_validate_json(self.folder.survey.read_text())
         try:
             draw_search(survey.architecture, survey.measurement, self.trials(), winner.number, picture, chosen)

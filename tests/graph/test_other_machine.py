@@ -100,6 +100,8 @@ def test_another_machine_goes_on(
     # A third machine, with nothing but the addresses, exports what is kept, and what was not kept too.
     monkeypatch.setenv("PENJING_CACHE", str(tmp_path / "third cache"))
     third = SearchSession.open(session.run_id, tmp_path / "third")
+    third.draw(tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").is_file()
     third.export(best, tmp_path / "exported")
     assert same_files(tmp_path / "exported", resumed.folder.export)
     assert not (third.config.cache / "surveys").exists(), "kept weights need no survey"

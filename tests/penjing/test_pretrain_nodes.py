@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from graph.config import SearchConfig
+from graph.session import SearchSession
 from penjing.commands import app
 from tests.chroma_server import free_port
 from tools.sources import resolve_source
@@ -132,6 +135,29 @@ def test_what_would_be_started_is_printed(words: list[str], sources: dict[str, P
     assert f"--output '{output}' --design '{output}.design.json'" in first and "--seed 3" in first
     assert "--set recipe.batch_size=4" in first and "print-only" not in first and "--nnodes 2" in first
     assert not Path(output).exists() and not Path(f"{output}.design.json").exists()
+
+
+def test_the_design_of_a_trial_is_grown_for_longer(
+    config_of: Callable[..., SearchConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = SearchSession.start(config_of(trials=1))
+    trial = session.run()
+    monkeypatch.setenv("PENJING_HOME", str(session.config.home))
+    monkeypatch.setenv("PENJING_CACHE", str(session.config.cache))
+    sets = ["recipe.warmup_steps=2", "recipe.batch_size=2", "recipe.micro_batch_size=1", "data.block_length=32"]
+    words = [*(part for one in sets for part in ("--set", one)), "--set", "data.validation_tokens=256"]
+    command = ["pretrain", "--design", f"{session.run_id}/0", "--tokens", "1280", *words]
+    done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "grown"), "--json"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["architecture"] == trial.architecture.model_dump(mode="json") and result["tokens"] == 1280
+    config = json.loads((tmp_path / "grown" / "config.json").read_text())
+    assert (config["source"], config["corpus"]) == (session.config.source, session.config.corpus)
+    printed = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "more"), "--print-only"])
+    assert f"--design {tmp_path / 'more'}.design.json" in printed.stdout and "latest" not in printed.stdout
+    for wrong, sentence in ((f"{session.run_id}/7", "has no trial 7"), ("nobody/0", "no run 'nobody'")):
+        done = CliRunner().invoke(app, ["pretrain", "--design", wrong])
+        assert done.exit_code == 2 and sentence in done.stderr
 
 
 @pytest.mark.parametrize(
