@@ -1,7 +1,7 @@
 """`python -m tests.security.secrets [FOLDER]`: keys and passwords in the files that git knows, found by detect-secrets.
 
 Shapes of known kinds of keys are looked for everywhere; passwords, and long strings without any order, everywhere but
-in tests, which have made-up ones. A line that is looked at and holds none says `pragma: allowlist secret`.
+in tests and texts, which have made-up ones. A line that is looked at and holds none says `pragma: allowlist secret`.
 """
 
 import subprocess
@@ -61,11 +61,11 @@ def scan(root: Path, names: Iterable[str]) -> list[str]:
     shapes: list[dict[str, Any]] = [{"name": name} for name in _SHAPES]
     parts = {True: list[str](), False: list[str]()}
     for name in names:
-        parts[name.startswith("tests/")].append(name)
+        parts[name.startswith("tests/") or name.endswith(".md")].append(name)
     said = list[str]()
-    for tests, some in parts.items():
+    for made_up, some in parts.items():
         settings = {
-            "plugins_used": [*shapes, *(() if tests else _GUESSES)],
+            "plugins_used": [*shapes, *(() if made_up else _GUESSES)],
             "filters_used": [{"path": f"detect_secrets.filters.{name}"} for name in _FILTERS],
         }
         with transient_settings(settings):
