@@ -4,9 +4,10 @@
     python -m benchmarks.fidelity --quick    # 6 designs, 512 and 2,048 tokens
 
 SmolLM2-135M at 80 % of its parameters, on `modern_mix`: a pool of designs of equal size (the saliency-greedy one,
-random ones, and mutants of it), each measured by one-shot repair, after short and after long training. First come the
-rank correlations between these and the saliency forecast, with 95 % bootstrap intervals over the designs. Then searches
-over that table, with no further training: designs are drawn in random order, and either all go straight to long
+mutants of it, near and far, and random ones), each measured by one-shot repair, after short and after long training.
+First come the rank correlations between these and the saliency forecast, with 95 % bootstrap intervals over the
+designs; also without the random ones, which are so much worse that any figure tells them apart. Then searches over that
+table, with no further training: designs are drawn in random order, and either all go straight to long
 training, or they climb by the rule of `penjing search` (ASHA, graph/promotion.py). A search has found, after so many
 seconds, the design that it would give then; what counts is the loss of that design after long training. An evaluation
 costs the median seconds of its fidelity. The interval of the difference is over which designs are in the pool
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fidelity_pool import FORECAST, LADDER, RUNGS, Pool, Row
+from benchmarks.fidelity_pool import FORECAST, LADDER, RANDOM, RUNGS, Pool, Row
 from benchmarks.fidelity_searches import Array, Gain, Searcher, Table, correlations, gain, mean_curve
 from benchmarks.growing import Bars, Scale, Scales, job_of, new_figure, options, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name
@@ -50,6 +51,8 @@ SEARCHERS = (
     Searcher("ladder, 1 in 3 goes up", (0, 1, 2), 3),
     Searcher("ladder, 1 in 2 goes up", (0, 1, 2), 2),
     Searcher("ladder from short training", (1, 2)),
+    Searcher("short training only", (1,)),
+    Searcher("one-shot repair only", (0,)),
     Searcher("long training, best forecast of 4", (2,), proposals=4),
     Searcher("ladder, best forecast of 4", (0, 1, 2), proposals=4),
 )
@@ -79,6 +82,7 @@ def report(rows: Sequence[Row], facts: Mapping[str, Any], seeds: int = SEEDS) ->
     table = table_of(rows)
     budgets, mark = budgets_of(table), mark_of(table)
     figures = {rung: [row.losses[rung] for row in rows] for rung in RUNGS}
+    near = {rung: [row.losses[rung] for row in rows if row.origin != RANDOM] for rung in RUNGS}
     plain = SEARCHERS[0]
     return {
         **facts,
@@ -88,6 +92,7 @@ def report(rows: Sequence[Row], facts: Mapping[str, Any], seeds: int = SEEDS) ->
             for row in rows
         ],
         "correlations": correlations(figures),
+        "correlations_without_random": correlations(near) if len(near[RUNGS[0]]) > 1 else {},
         "seeds": seeds,
         "budget_seconds": round(budgets[mark], 1),
         "budget_evaluations": round(budgets[mark] / table.costs[-1], 1),
@@ -149,8 +154,11 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]
     """For people: the correlations with the highest rung, and the searchers, the best first."""
     top = []
     for rung in RUNGS[:-1]:
-        both = figures["correlations"][rung][RUNGS[-1]]
-        top.append([rung, *(_told(both[name]) for name in ("spearman", "kendall"))])
+        row = [rung]
+        for name in ("correlations", "correlations_without_random"):
+            both = figures[name].get(rung, {}).get(RUNGS[-1], {})
+            row += [_told(both.get(kind)) for kind in ("spearman", "kendall")]
+        top.append(row)
     searchers = sorted(figures["searchers"].items(), key=lambda item: item[1]["loss"])
     found = []
     for name, row in searchers:
@@ -158,7 +166,7 @@ def tables(figures: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]
         lower = f"{row['lower_by']:+.4f}" if "lower_by" in row else "-"
         found.append([name, f"{row['loss']:.4f}", lower, f"{low:+.4f} to {high:+.4f}" if "interval" in row else "-"])
     return [
-        (["rank correlation with long training", "Spearman", "Kendall"], top),
+        (["rank correlation with long training", "Spearman", "Kendall", "without random: Spearman", "Kendall"], top),
         ([f"after {figures['budget_seconds']:,.0f} s", "loss", "lower by", "95 %"], found),
     ]
 

@@ -31,6 +31,9 @@ RUNGS = (FORECAST, *LADDER)
 _NARROW = 0.995
 """The smallest design as a share of the largest: sizes decide nothing."""
 _SEED = 0
+_FAR = 4
+"""So many mutations, one after the other."""
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ class Row:
 
 @dataclass
 class Pool:
-    """The saliency-greedy design, then random ones and mutants of it in turn, `count` in all.
+    """The saliency-greedy design, and designs that are ever farther from it in turn, `count` in all.
 
-    Random designs differ much, and mutants of a good one little, as those of a search come to do.
+    Of four, two are its mutants, as a search comes to look at; one is a mutant four times over; one is drawn at random.
     """
 
     job: Job
@@ -136,12 +139,21 @@ class Pool:
         rng = random.Random(_SEED)  # noqa: S311 - a benchmark needs repeatable numbers
         greedy = space.designer.greedy()
         found: dict[Architecture, str] = {greedy: "greedy"}
+
+        def mutated(times: int) -> Architecture:
+            design = greedy
+            for _ in range(times):
+                design = space.mutate(design, rng)
+            return design
+
         makers: tuple[tuple[str, Callable[[], Architecture]], ...] = (
-            ("random", lambda: space.sample(rng)),
-            ("mutant", lambda: space.mutate(greedy, rng)),
+            ("mutant", lambda: mutated(1)),
+            ("far mutant", lambda: mutated(_FAR)),
+            ("mutant", lambda: mutated(1)),
+            (RANDOM, lambda: space.sample(rng)),
         )
         while len(found) < self.count:
-            origin, make = makers[(len(found) + 1) % 2]
+            origin, make = makers[(len(found) - 1) % len(makers)]
             found.setdefault(make(), origin)
         return [(origin, design) for design, origin in found.items()]
 

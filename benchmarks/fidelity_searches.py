@@ -43,7 +43,7 @@ class Table:
         return Table(np.delete(self.losses, design, axis=1), self.costs, np.delete(self.forecasts, design), names)
 
     def of_rungs(self, rungs: Sequence[int]) -> "Table":
-        """The same with only these rungs; the last one must be the highest."""
+        """What a search on these rungs is told."""
         return Table(self.losses[list(rungs)], tuple(self.costs[rung] for rung in rungs), self.forecasts, self.names)
 
 

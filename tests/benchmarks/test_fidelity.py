@@ -26,7 +26,7 @@ def rows(count: int, noise: float, seed: int = 0) -> list[Row]:
         for place, rung in enumerate(RUNGS[:-1]):
             losses[rung] = float(truth[number] + noise * (3 - place) * draws.normal())
         seconds = dict(zip(LADDER, COSTS, strict=True))
-        found.append(Row("random", f"design {number}", 1000, losses, {FORECAST: 0.0, **seconds}))
+        found.append(Row("mutant", f"design {number}", 1000, losses, {FORECAST: 0.0, **seconds}))
     return found
 
 
@@ -104,7 +104,7 @@ def test_a_pool_is_measured_once(job_for: Callable[[str, Scale], Job], tmp_path:
     pool = Pool(job, 4, 0.8, 2, 2, WidthSettings(ffn_multiple=8, hidden_multiple=8))
     figures = measure(pool, seeds=5)
     assert json.loads(json.dumps(figures)) == figures
-    assert [row["origin"] for row in figures["rows"]] == ["greedy", "random", "mutant", "random"]
+    assert [row["origin"] for row in figures["rows"]] == ["greedy", "mutant", "far mutant", "mutant"]
     kept = sorted((job.folder / "evaluations").glob("*/measurement.json"))
     assert len(kept) == 12 and not list((job.folder / "evaluations").glob("*/model"))
     times = [file.stat().st_mtime_ns for file in kept]
