@@ -28,14 +28,28 @@ _NEW_CLASS, _OLD_CLASS = '"tokenizer_class": "TokenizersBackend"', '"tokenizer_c
 
 
 def copy_text_files(source_path: Path, directory: Path) -> None:
-    """Tokenizer, chat template and generation config, as they are but for a class name that only new software knows."""
+    """Tokenizer, chat template and generation config, as they are but for a class name that only new software knows.
+
+    Raises InputError for a link that leads out of the model: an export would hand on whatever file it names.
+    """
     for name in _TEXT_FILES:
         if (source_path / name).is_file():
+            _require_own(source_path, name)
             shutil.copyfile(source_path / name, directory / name)
     config = directory / "tokenizer_config.json"
     if config.is_file():
         text = config.read_text(encoding="utf-8")
         config.write_text(text.replace(_NEW_CLASS, _OLD_CLASS), encoding="utf-8")
+
+
+def _require_own(source_path: Path, name: str) -> None:
+    # In the hub's cache files are links to blobs beside the snapshots.
+    whole = source_path.parent.parent if source_path.parent.name == "snapshots" else source_path
+    target = (source_path / name).resolve()
+    if not target.is_relative_to(whole.resolve()):
+        raise InputError(
+            f"{source_path / name} is a link to {target}, outside of the model: put the file itself there."
+        )
 
 
 def require_apart(destination: Path, source_path: Path) -> None:
