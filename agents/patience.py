@@ -41,7 +41,7 @@ async def ask_patiently(ask: Callable[[], Awaitable[Answer]], seconds: float, to
                 raise
             if not failed:
                 failed = time.monotonic()
-                told(f"{error} The search waits and asks again, for up to {_in_words(seconds)}.")
+                told(f"{str(error).rstrip('.')}; the search waits and asks again, for up to {_in_words(seconds)}")
             faults += error.faults
         await asyncio.sleep(pause)
     return _answered(await ask(), faults, failed, told)

@@ -45,7 +45,7 @@ def test_it_is_asked_until_it_answers_and_said_once() -> None:
     said: list[str] = []
     answer = asyncio.run(ask_patiently(failing(5), 1.8, said.append))
     assert answer.faults == (*(5 * ["no connection"]), "no JSON")
-    assert len(said) == 2 and "cannot be reached. The search waits and asks again, for up to 2 s." in said[0]
+    assert len(said) == 2 and "cannot be reached; the search waits and asks again, for up to 2 s" in said[0]
     assert said[1].startswith("the chat model answers again after ")
 
 
