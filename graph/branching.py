@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
+from graph.artifacts import find_survey
 from graph.builder import make_graph
 from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
@@ -60,6 +61,8 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
         branch_at=at,
         first_turn=state["turn"],
     )
+    if not find_survey(before, run.id):
+        raise InputError(f"Run {run.id} has no survey here; `penjing resume {run.id}` goes on.")
     old, new = Home(config.home).run(run.id), Home(config.home).run(branch.id)
     new.path.mkdir(parents=True)
     shutil.copyfile(old.survey, new.survey)

@@ -18,6 +18,7 @@ from sqlmodel import Session, SQLModel, create_engine
 from memory.migrations import upgrade
 from memory.records_place import RecordsPlace
 from memory.values import storable, to_json
+from tools.addresses import without_password
 from tools.errors import InputError
 from tools.failures import FULL_DISK, is_full_disk
 
@@ -53,9 +54,10 @@ class Database:
             if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
                 Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(url, json_serializer=to_json)
-        except (ArgumentError, NoSuchModuleError) as error:
+        except (ArgumentError, NoSuchModuleError, ValueError) as error:
             raise InputError(
-                f"{address!r} is no database URL ({error}); give a file name, or sqlite:// or postgresql:// and so on"
+                f"{without_password(address)!r} is no database URL; give a file name, or one like "
+                "postgresql://USER@HOST/NAME"
             ) from error
         except ModuleNotFoundError as error:
             raise InputError(

@@ -70,7 +70,7 @@ def _without_password(url: str) -> str:
 
     try:
         make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise InputError(
             f"records {without_password(url)!r} is no database URL; give one like postgresql://USER@HOST/NAME"
         ) from error

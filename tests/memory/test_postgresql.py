@@ -37,6 +37,9 @@ def test_a_server_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(InputError, match=r"postgresql://me:\*\*\*@localhost:9/x cannot be opened") as caught:
         Records.open("postgresql://me:secret@localhost:9/x")
     assert "secret" not in str(caught.value)
+    with pytest.raises(InputError, match="no database URL") as caught:
+        Records.open("postgresql://me:secret@localhost:port/x")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_run_belongs_to_one_process_of_all_machines(postgresql: Server) -> None:
