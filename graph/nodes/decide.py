@@ -34,14 +34,15 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
         return {**update, **_end(refusal)}
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
-    if state["stage"] == "judge" and state["barren"]:
-        return {**update, "stop": f"there is no further design: {_who(context)} found one"}
     if climbing is not None and len(running) < context.config.parallel:
         # Before a new design is asked for (ASHA).
         promote(context, climbing, state["turn"])
         return {**update, "waiting": [climbing]}
-    if len(trials) >= context.config.trials:
+    barren = state["stage"] == "judge" and bool(state["barren"])
+    if open_rungs and running and (barren or len(trials) >= context.config.trials):
         return {**update, "asks": False}
+    if barren:
+        return {**update, "stop": f"there is no further design: {_who(context)} found one"}
     if (refusal := _no_room(context)) is not None:
         return {**update, "asks": False, **_end(None if running else refusal)}
     stage, relief = _next_stage(context, state, designs_made(context, running))

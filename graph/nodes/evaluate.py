@@ -49,7 +49,8 @@ async def _ended(context: SearchContext, state: SearchState, numbers: list[int])
     if again := [number for number in taped if number in numbers]:
         await under_way.wait(again, len(again))
         return again
-    asks = can_begin(context, state, numbers)
+    # What nothing was added to has nothing to be begun beside it: `decide` has just said so.
+    asks = bool(state["waiting"]) and can_begin(context, state, numbers)
     if asks and cassette is not None and not cassette.recording:
         # Others had not ended yet as it was recorded.
         return []

@@ -200,3 +200,21 @@ def test_killed_again_and_again_nothing_is_paid_or_promoted_twice(
     rungs = [rung for trial in survivor.trials() for rung in trial.rungs]
     assert len(survivor._records.evaluations(document["run"])) == len(rungs)
     assert not any(rung.cached for rung in rungs), "what was paid for before a kill is its own"
+
+
+def test_a_space_without_further_designs_is_climbed_to_its_end(config_of: ConfigOf, survey_cache: Path) -> None:
+    """All layers alike, in steps so wide that there are few designs: they go up all the same."""
+    narrow = {
+        **JUDGED,
+        "trials": 40,
+        "space": {"ffn_multiple": 48, "hidden_multiple": 32, "uniform": True},
+        "min_parameters": 30_000,
+    }
+    for parallel in (1, 2):
+        session = SearchSession.start(config_of(**narrow, cache=survey_cache, parallel=parallel, name=str(parallel)))
+        *_, last = session.stream()
+        trials = session.trials()
+        assert 4 <= len(trials) < 40 and "there is no further design" in str(last)
+        rungs = [rung_losses(trials, rung) for rung in range(3)]
+        went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(3)]
+        assert next_promotion(rungs, went, 2) is None and rungs[2]
