@@ -218,3 +218,37 @@ def test_a_space_without_further_designs_is_climbed_to_its_end(config_of: Config
         rungs = [rung_losses(trials, rung) for rung in range(3)]
         went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(3)]
         assert next_promotion(rungs, went, 2) is None and rungs[2]
+
+
+def test_a_branch_goes_on_with_the_promotions_that_there_were(config_of: ConfigOf, survey_cache: Path) -> None:
+    session = SearchSession.start(config_of(**JUDGED, cache=survey_cache))
+    session.run()
+    branch = session.branch(4, config_of(**JUDGED, cache=survey_cache, search_seed=7))
+    branch.run()
+    copied = [one for one in branch.trials() if one.number <= 4]
+    # What had been promoted until then was so among the same rivals, and is not paid for again.
+    before = {(one.number, rung.rung): rung for one in session.trials() for rung in one.rungs}
+    early = [(one.number, rung) for one in copied for rung in one.rungs if rung.rung == 0 or (rung.rivals or 9) <= 4]
+    assert len(early) > 5 and all(rung.cached for _, rung in early)
+    for number, rung in early:
+        assert rung.model_copy(update={"cached": False}) == before[number, rung.rung]
+    trials = branch.trials()
+    assert len(trials) == 8 and [one.identity for one in trials[:5]] == [one.identity for one in session.trials()[:5]]
+    assert {one.identity for one in trials[5:]} != {one.identity for one in session.trials()[5:]}
+    rungs = [rung_losses(trials, rung) for rung in range(3)]
+    went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(3)]
+    assert next_promotion(rungs, went, 2) is None and rungs[2]
+    with pytest.raises(InputError, match="fidelities"):
+        session.branch(4, config_of(cache=survey_cache, trials=8, llm_share=0.0))
+
+
+def test_a_promotion_asks_nobody_again(config_of: ConfigOf, survey_cache: Path) -> None:
+    """With `approve` a design is decided on once, before it is paid for the first time."""
+    session = SearchSession.start(config_of(**{**JUDGED, "trials": 4}, cache=survey_cache, approve=True))
+    asked = []
+    for event in session.stream():
+        if event.kind == "approval" and not event.decision:
+            asked.append(event.trial)
+            session.decide(event.trial, "accept")
+    assert asked == [1, 2, 3]
+    assert session.best().rung == 2
