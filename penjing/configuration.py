@@ -124,6 +124,9 @@ def _assignment(text: str) -> dict[str, Any]:
         nested: Any = yaml.safe_load(value)
     except yaml.YAMLError:
         nested = value
+    if isinstance(nested, dict) and value.rstrip().endswith(":"):
+        # An address without its second half, like ray:, is no group of settings.
+        nested = value
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return dict(nested)
@@ -157,6 +160,7 @@ def _require_known_environment(environment: Mapping[str, str], keys: Mapping[str
 
 def _nearest(key: str, known: Mapping[str, str]) -> str:
     leaf = {name.rpartition(".")[2]: name for name in known}
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    # The name itself, without its group, before names that look like it.
+    near = [leaf[key]] if key in leaf else difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     near = near or [leaf[name] for name in difflib.get_close_matches(key.rpartition(".")[2], leaf, n=1, cutoff=0.6)]
     return f"; did you mean {near[0]!r}?" if near else "; `penjing settings` lists them all."
