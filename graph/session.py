@@ -76,7 +76,10 @@ class SearchSession:
             raise InputError(f"There is no run {run!r}: nothing was recorded in {folder.path} yet.")
         records = Records.open(folder.records)
         found = records.run(run)
-        config = SearchConfig.model_validate({**_without_places(found.config, folder.path), "home": folder.path})
+        # Of a run that was last worked on in another home not its cache, which that one has.
+        gone = {"cache"} if found.config.get("home") != str(folder.path) else set[str]()
+        kept = {key: value for key, value in found.config.items() if key not in gone}
+        config = SearchConfig.model_validate({**kept, "home": folder.path})
         return cls(found.id, config, records)
 
     @classmethod
@@ -380,12 +383,6 @@ class SearchSession:
             )
         self._changed = config.budget != self.config.budget
         self.config = config
-
-
-def _without_places(recorded: dict[str, Any], home: Path) -> dict[str, Any]:
-    """The settings of a run; of one that was last worked on in another home not its cache, which that one had."""
-    elsewhere = recorded.get("home") != str(home)
-    return {key: value for key, value in recorded.items() if not (elsewhere and key == "cache")}
 
 
 def _ignore(_: AnyEvent) -> None:
