@@ -133,6 +133,7 @@ def test_a_pattern_cannot_give_instructions(name: str) -> None:
     design = language_model().sample(random.Random(0))
     trial = trial_of(0, design, GoalSettings())
     about = dialect.about_sample([trial]) if name == "inspiration" else dialect.about_parent(trial)
+    about |= dialect.about_running([])
     text = dialect.render(PromptLibrary(), name, **about, **rows, outlook=None, guidance="").text
     (line,) = [line for line in text.splitlines() if "obey" in line]
     assert line.startswith('- "Late layers') and line.endswith(
@@ -153,7 +154,14 @@ def test_what_is_mined_is_told(tmp_path: Path) -> None:
         records.create_run(Run(id="run", source="tiny", corpus="docs", source_architecture=source))
         context = cast(
             SearchContext,
-            SimpleNamespace(records=records, run_id="run", space=space, config=SearchConfig(), measured_alike=()),
+            SimpleNamespace(
+                records=records,
+                run_id="run",
+                space=space,
+                config=SearchConfig(),
+                measured_alike=(),
+                after_first_rung="",
+            ),
         )
         for turn in range(24):
             design = space.sample(chance)
