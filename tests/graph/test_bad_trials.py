@@ -56,7 +56,8 @@ def test_a_killed_worker_and_one_without_memory_cost_their_trials(config_of: Con
 def spoil_with_nan(session: SearchSession) -> dict[str, torch.Tensor]:
     """Put one NaN into the weights that trials start from; what was there."""
     file = Survey.model_validate_json(session.folder.survey.read_text()).folder / "warm_state" / "weights.safetensors"
-    tensors = load_file(file)
+    # Copies: what is loaded is the file itself, mapped.
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
     spoilt = {name: tensor.clone() for name, tensor in tensors.items()}
     next(iter(spoilt.values())).view(-1)[0] = float("nan")
     save_file(spoilt, file)
