@@ -103,12 +103,31 @@ def running_server() -> Iterator[str]:
         _run(["initdb", "-D", data, "-U", "penjing", "-A", "trust", "-E", "UTF8", "--no-sync"], as_user)
         options = f"-k {folder} -c listen_addresses='' -c fsync=off"
         _run(["pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start"], as_user)
-        try:
+        stop = [str(shutil.which("pg_ctl", path=_SEARCHED)), "-D", data, "-m", "immediate", "stop"]
+        with _at_the_end(stop, folder, as_user):
             yield f"postgresql://penjing@/{{name}}?host={folder}"
-        finally:
-            _run(["pg_ctl", "-D", data, "-m", "immediate", "stop"], as_user)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+_LAST_WORDS = """
+import shutil, subprocess, sys
+sys.stdin.read()
+subprocess.run(sys.argv[2:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
+
+
+@contextmanager
+def _at_the_end(command: list[str], folder: Path, as_user: dict[str, Any]) -> Iterator[None]:
+    """Runs the command and deletes the folder when the block ends, also where the tests are killed in it."""
+    arguments = ["/usr/bin/env", "python3", "-c", _LAST_WORDS, str(folder), *command]
+    process = subprocess.Popen(arguments, stdin=subprocess.PIPE, start_new_session=True, **as_user)
+    try:
+        yield
+    finally:
+        # The end of its input, which also comes when this process is gone.
+        process.communicate()
 
 
 def _run(command: list[str], as_user: dict[str, Any]) -> None:
