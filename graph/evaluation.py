@@ -124,7 +124,7 @@ async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest
 async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
     """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
     records, run_id = context.records, context.run_id
-    trials = records.trials(run_id)
+    trials = records.trials(run_id) if context.spending.limits_time else []
     waiting = sum(view.measurement is None and not view.is_rejected for view in trials)
     to_come = context.config.trials - sum(view.measurement is not None for view in trials)
     # Also those that are asked for while this one runs have their share.

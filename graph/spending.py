@@ -101,10 +101,10 @@ class Spending:
         """The calls that were paid for until now, without what was said in them."""
         return own_calls(self._run, self._records.call_costs(self._run_id))
 
-    def spent(self) -> Spent:
-        """What was spent until now."""
+    def spent(self, calls: Sequence[Call] | None = None) -> Spent:
+        """What was spent until now; `calls` are those that were paid for, where they are known already."""
         seconds = sum(took for _, _, took in self._records.evaluation_seconds(self._run_id))
-        spent = spent_of(self.calls(), (), self.wall_clock_seconds, self._prices)
+        spent = spent_of(self.calls() if calls is None else calls, (), self.wall_clock_seconds, self._prices)
         return replace(spent, evaluation_seconds=seconds)
 
     def usd(self, agent: str, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
@@ -130,7 +130,14 @@ class Spending:
 
     def refuses_evaluation(self, expected_seconds: float) -> Refusal | None:
         """Whether an evaluation of so many seconds does not fit."""
+        if not self.limits_time:
+            return None
         return evaluation_refusal(self.caps, self.spent(), expected_seconds, sum(self._promised.values()))
+
+    @property
+    def limits_time(self) -> bool:
+        """Whether a cap bounds evaluations, so that it matters how long they take."""
+        return self.caps.evaluation_seconds is not None or self.caps.wall_clock_seconds is not None
 
     def seconds_left(self) -> float | None:
         """Wall clock that is left, None where it is not capped."""
@@ -151,7 +158,8 @@ class Spending:
                     raise BudgetReachedError(refusal)
                 await self._free.wait()
             promised, sharers = sum(self._promised.values()), waiting - len(self._promised)
-            most = allotted_seconds(self.caps, self.spent(), expected_seconds, promised, sharers)
+            spent = self.spent() if self.limits_time else Spent()
+            most = allotted_seconds(self.caps, spent, expected_seconds, promised, sharers)
             self._promised[number] = most or 0.0
         try:
             yield most

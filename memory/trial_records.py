@@ -126,8 +126,8 @@ class TrialRecords(Database):
         """The trials of a run by number, all or those of these numbers, also those without an evaluation yet."""
         with self.reading() as session:
             if numbers is None:
-                views = self._finished.read(session, run_id, _plain_views)
-                return with_rungs(session, views, _ladders(session, run_id))
+                views, run = self._finished.read(session, run_id, _plain_views)
+                return views if run is None else with_rungs(session, views, {run_id: told_ladder(run)})
             query = _joined().where(Trial.run_id == run_id, col(Trial.number).in_(numbers))
             return _views(session, query.order_by(col(Trial.number)))
 
@@ -233,17 +233,11 @@ def _joined() -> "Select[Trial, Proposal, Evaluation]":
     )
 
 
-def _plain_views(session: Session, ids: Sequence[int]) -> list[TrialView]:
-    """Those of these trials, as they are on the first rung."""
-    rows = session.exec(_joined().where(col(Trial.id).in_(ids))).all()
-    runs = session.exec(select(Run).where(col(Run.id).in_({trial.run_id for trial, _, _ in rows})))
-    goals = {run.id: goal_of(run) for run in runs}
-    return [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
-
-
-def _ladders(session: Session, run_id: str) -> dict[str, tuple[str, ...]]:
-    run = session.get(Run, run_id)
-    return {} if run is None else {run_id: told_ladder(run)}
+def _plain_views(session: Session, ids: Sequence[int], run: Run) -> list[TrialView]:
+    """Those of these trials of `run`, as they are on the first rung."""
+    goal = goal_of(run)
+    rows = session.exec(_joined().where(col(Trial.id).in_(ids)))
+    return [_view(trial, proposal, evaluation, goal) for trial, proposal, evaluation in rows]
 
 
 def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:

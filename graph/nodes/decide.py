@@ -79,7 +79,8 @@ def _who(context: SearchContext) -> str:
 
 
 def _tell(context: SearchContext, trials_done: int) -> None:
-    calls, spent = context.spending.calls(), context.spending.spent()
+    calls = context.spending.calls()
+    spent = context.spending.spent(calls)
     context.emit(
         BudgetEvent(
             run=context.run_id,
@@ -100,7 +101,7 @@ def _no_room(context: SearchContext) -> Refusal | None:
 
     While everything came out of the cache, nobody knows that the next evaluation costs anything.
     """
-    paid = context.evaluation_lengths()
+    paid = context.spending.limits_time and context.evaluation_lengths()
     return context.spending.refuses_evaluation(context.expected_evaluation()) if paid else None
 
 
