@@ -239,7 +239,7 @@ def test_one_run_goes_with_the_evaluation_that_it_found(two_runs: Records, other
     assert paid is not None and paid.run_id is None
     # The rest comes later, and finds what is here.
     later = taken_in(other, lines_of(two_runs))
-    assert later.imported == ["run-a"] and later.present == ["run-b"] and later.known_evaluations == 2
+    assert later.imported == ["run-a"] and later.present == ["run-b"] and later.known_evaluations == 3
     with other.engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM patterntest").scalar() == 1, "between old and new runs"
 
