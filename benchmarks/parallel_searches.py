@@ -102,7 +102,7 @@ def ray_start() -> dict[str, float]:
     ray = cluster.connect()
     connected = time.perf_counter()
     # As trials are: each in a process of its own.
-    task = ray.remote(max_calls=1)(os.getpid)
+    task = ray.remote(max_calls=1)(lambda: os.getpid())
     ray.get(task.remote())
     first = time.perf_counter()
     ray.get(task.remote())
