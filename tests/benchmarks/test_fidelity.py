@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.fidelity import CLIMBS, PLAIN, SEARCHERS, draw, holds, measure, report, table_of, tables
 from benchmarks.fidelity_pool import FORECAST, LADDER, RUNGS, Pool, Row
@@ -99,6 +100,7 @@ def test_correlations_of_figures_that_are_all_equal_are_none() -> None:
     assert -1 <= low <= 0.5 <= high <= 1
 
 
+@pytest.mark.slow
 def test_a_pool_is_measured_once(job_for: Callable[[str, Scale], Job], tmp_path: Path) -> None:
     job = job_for("fidelity", SCALE)
     pool = Pool(job, 4, 0.8, 2, 2, WidthSettings(ffn_multiple=8, hidden_multiple=8))

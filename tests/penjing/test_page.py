@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -41,7 +42,7 @@ def page(name: str, **query: str) -> AppTest:
 
 
 def text_of(found: AppTest) -> str:
-    kinds = ("title", "subheader", "markdown", "caption", "info", "error", "code", "success", "warning")
+    kinds = ("title", "header", "markdown", "caption", "info", "error", "code", "success", "warning")
     return "\n".join(str(one.value) for kind in kinds for one in found.get(kind))
 
 
@@ -56,7 +57,7 @@ def test_one_run_has_its_figures_and_trials() -> None:
     assert found.title[0].value == r"Run run\-few"
     assert len(found.get("plotly_chart")) == 3
     assert list(found.dataframe[0].value["trial"]) == list(reversed(range(10)))
-    assert {metric.label: metric.value for metric in found.metric}["LLM tokens"] == "10,200"
+    assert any("9\\,000 tokens read\\, 1\\,200 written" in one.value for one in found.markdown)
 
 
 def test_one_trial_says_what_was_said_as_text() -> None:
@@ -76,18 +77,35 @@ def test_traces_and_their_filter() -> None:
 
 def test_a_template_is_edited_for_one_run(home: Path) -> None:
     found = page("prompts", run="run-few")
-    area = found.text_area[0]
+    area = template(found)
     before = area.value
     area.set_value(before.replace("{{ parent.design }}", "{{ parent.design"))
-    found.button[0].click().run()
+    save(found).click().run()
     assert "strategies\\, line" in text_of(found) and "Nothing was saved" in text_of(found)
     own = Home(home).run("run-few").prompts
     assert not own.exists() or not list(own.glob("*.md"))
-    found.text_area[0].set_value(before.replace("As JSON.", "Be bold. As JSON."))
-    found.button[0].click().run()
+    template(found).set_value(before.replace("As JSON.", "Be bold. As JSON."))
+    save(found).click().run()
     version = PromptLibrary(above=own).hash("strategies")
     assert f"version {version} from the next turn on" in text_of(found)
     assert version != PromptLibrary().hash("strategies")
+
+
+def test_guidance_is_written_for_one_run(home: Path) -> None:
+    found = page("prompts", run="run-few")
+    (area,) = [one for one in found.text_area if one.label == "Your own words for the agents"]
+    area.set_value("Keep the stem wide.")
+    next(one for one in found.button if one.label == "Tell them").click().run()
+    assert "from their next turn on" in text_of(found)
+    assert Home(home).run("run-few").guidance.read_text() == "Keep the stem wide."
+
+
+def template(found: AppTest) -> Any:
+    return next(one for one in found.text_area if one.label == "Text of the template")
+
+
+def save(found: AppTest) -> Any:
+    return next(one for one in found.button if one.label == "Save for this run")
 
 
 def test_saving_refuses_what_cannot_be_used(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def evaluations(environment: dict[str, str]) -> dict[int, tuple[str, str]]:
     return {number: (path.parent.name, str(path.stat().st_mtime_ns)) for number, path in files.items()}
 
 
-@pytest.mark.parametrize("environment", ["local", "servers"], indirect=True)
+@pytest.mark.parametrize("environment", ["local", pytest.param("servers", marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize("moment", ["trial 1: growing", pytest.param("self-evolution", marks=pytest.mark.slow)])
 def test_resume_after_kill_repeats_no_finished_evaluation(
     config_file: Path, environment: dict[str, str], moment: str
@@ -164,6 +164,7 @@ def test_shell_completion(environment: dict[str, str]) -> None:
     assert "resume" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(config_file: Path, environment: dict[str, str]) -> None:
     """A file-size limit stands for a disk that fills during a trial: the trial fails as such, the run is kept."""
     program = (
