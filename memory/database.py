@@ -124,6 +124,12 @@ class Database:
             yield session
 
     @contextmanager
+    def stating(self) -> Iterator[Connection]:
+        """As `writing`, for single statements without rows that are followed."""
+        with self._named_failures(), self.engine.execution_options(immediate=True).begin() as connection:
+            yield connection
+
+    @contextmanager
     def _named_failures(self) -> Iterator[None]:
         try:
             yield

@@ -2,11 +2,16 @@
 
 from typing import Any
 
+from sqlalchemy import bindparam, insert, update
 from sqlmodel import col, select
 
-from memory.database import Database, change
+from memory.database import Database
 from memory.tables import Span
 from memory.values import storable
+
+# There are a dozen spans to a trial, and nothing else is written with them: single statements take half the time.
+_BEGIN = insert(Span)
+_END = update(Span).where(col(Span.id) == bindparam("span_id"))
 
 
 class SpanRecords(Database):
@@ -14,14 +19,13 @@ class SpanRecords(Database):
 
     def begin_span(self, span: Span) -> None:
         """Write down that `span` began."""
-        with self.writing() as session:
-            session.add(Span(**storable(span.model_dump())))
+        with self.stating() as connection:
+            connection.execute(_BEGIN, storable(span.model_dump()))
 
     def end_span(self, span_id: str, **fields: Any) -> None:
         """Write down how a span ended. One that is not there, since its run was forgotten meanwhile, stays away."""
-        with self.writing() as session:
-            if (span := session.get(Span, span_id)) is not None:
-                change(span, fields)
+        with self.stating() as connection:
+            connection.execute(_END.values(storable(fields)), {"span_id": span_id})
 
     def newest_span(self, run_id: str) -> Span | None:
         """The span of a run that began last, if there is any."""
