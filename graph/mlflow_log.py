@@ -6,13 +6,14 @@ chat models traces. The experiment is MLFLOW_EXPERIMENT_NAME, by default `penjin
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graph.config import SearchConfig
 from graph.events import AnyEvent, BudgetEvent, EvaluationEvent, FinishedEvent, StageEvent
 from graph.folder import Home, RunFolder
+from graph.setting_changes import by_full_name
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,16 +134,9 @@ def _begin(client: "MlflowClient", name: str, run_id: str, config: SearchConfig)
         client.set_terminated(found[0].info.run_id, "RUNNING")
         return str(found[0].info.run_id)
     run = client.create_run(experiment, run_name=config.name or run_id, tags={_TAG: run_id})
-    for key, value in _flat(config.deciding()).items():
+    for key, value in by_full_name(config.deciding()).items():
         client.log_param(run.info.run_id, key, str(value)[:_LONGEST])
     return str(run.info.run_id)
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
-    return found
 
 
 def _trace_calls(disable: bool = False) -> bool:

@@ -16,6 +16,7 @@ from graph.budget import Spent
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from graph.setting_changes import setting_changes
 from graph.spending import own_calls, spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
 from memory.records import Records
@@ -375,8 +376,7 @@ class SearchSession:
         old, new = self.config.deciding(), config.deciding()
         if config.home != self.config.home:
             old, new = {**old, "home": str(self.config.home)}, {**new, "home": str(config.home)}
-        changed = [f"{key}: {old.get(key)!r} -> {value!r}" for key, value in new.items() if old.get(key) != value]
-        if changed:
+        if changed := setting_changes(old, new):
             raise InputError(
                 f"Run {self.run_id} was started with other settings ({'; '.join(changed)}); resume it without a "
                 f"config, or let another run go on from it: penjing branch {self.run_id} --at TRIAL."
