@@ -40,8 +40,8 @@ def _rows(session: Session, wanted: list[str]) -> Iterator[tuple[str, dict[str, 
     yield from _plain(session, "run", runs, without=("imported_at", "position", "evaluations_before"))
     found = [select(table.evaluation_id).where(col(table.run_id).in_(wanted)) for table in (Trial, Promotion)]
     used_by_them = [col(Evaluation.id).in_(ids) for ids in found]
-    evaluations = select(Evaluation).where(or_(col(Evaluation.run_id).in_(wanted), *used_by_them))
-    for kind, row in _plain(session, "evaluation", evaluations.order_by(col(Evaluation.id)), without=("id",)):
+    paid = select(Evaluation).where(or_(col(Evaluation.run_id).in_(wanted), *used_by_them))
+    for kind, row in _plain(session, "evaluation", paid.order_by(col(Evaluation.id)), without=("id", "accuracy")):
         # Who paid and is not in the file means nothing elsewhere.
         yield kind, {**row, "run_id": row["run_id"] if row["run_id"] in wanted else None}
     yield from _plain(session, "proposal", _of(Proposal, wanted))

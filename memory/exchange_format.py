@@ -112,7 +112,7 @@ KINDS: Mapping[str, type[Line]] = {
     ),
     "evaluation": _line(
         Evaluation,
-        without=("id",),
+        without=("id", "accuracy"),
         key=EvaluationKey,
         run_id=RunId | None,
         parameters=_Large,

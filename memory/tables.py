@@ -100,11 +100,14 @@ class Run(Table, table=True):
 class Evaluation(Table, table=True):
     """A paid measurement. `key` names all that decides it, so that no evaluation is paid twice.
 
-    `run_id` is the run that paid for it, None where that is not here any more.
+    `run_id` is the run that paid for it, None where that is not here any more. `accuracy` is that of the `measurement`.
     """
 
     # The best ones of many are found without looking at the others.
-    __table_args__ = (Index("ix_evaluation_status_loss_parameters", "status", "loss", "parameters"),)
+    __table_args__ = (
+        Index("ix_evaluation_status_loss_parameters", "status", "loss", "parameters"),
+        Index("ix_evaluation_status_accuracy_parameters", "status", "accuracy", "parameters"),
+    )
 
     id: int = Field(default=None, primary_key=True)
     key: str = Field(unique=True)
@@ -114,9 +117,15 @@ class Evaluation(Table, table=True):
     fidelity: str
     status: str  # done or failed
     loss: float | None = None
+    accuracy: float | None = None
     parameters: int = Field(sa_type=BigInteger)
     measurement: dict[str, Any] = Field(sa_column=json_column())
     created_at: datetime = Field(default_factory=now)
+
+    def __init__(self, **values: Any) -> None:
+        found = values.get("measurement", {}).get("accuracy")
+        # What is not a number is text in JSON.
+        super().__init__(**values, accuracy=found if isinstance(found, int | float) else None)
 
 
 class Proposal(Table, table=True):

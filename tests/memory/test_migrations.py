@@ -193,3 +193,18 @@ def test_evaluations_of_nobody_get_a_run_again(
             assert rows == [("run",)], "of the one that uses it; what nobody uses is of no use to an older version"
     with Records.open(tmp_path / "records.db") as records:
         assert records.trials("run")[0] == before[0]
+
+
+def test_accuracies_of_before_are_in_their_column(
+    tmp_path: Path, design: Callable[..., Architecture], finish_trial: Callable[..., TrialView]
+) -> None:
+    with Records.open(tmp_path / "records.db") as records:
+        records.create_run(Run(id="run"))
+        for turn, figures in enumerate(({"accuracy": 0.25}, {}, {"accuracy": float("nan")}, {"accuracy": 1.0})):
+            finish_trial(records, "run", turn, design(hidden=8 * (turn + 1)), 3.0, figures)
+        with records.engine.begin() as connection:
+            found = connection.exec_driver_sql("SELECT accuracy FROM evaluation ORDER BY id").all()
+            command.downgrade(configuration(connection), "0012")
+    with Records.open(tmp_path / "records.db") as records, records.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT accuracy FROM evaluation ORDER BY id").all() == found
+        assert found == [(0.25,), (None,), (None,), (1.0,)]
