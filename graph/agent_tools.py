@@ -14,7 +14,6 @@ from graph.evaluation import evaluate_trial
 from graph.nodes.check import examiner_of
 from graph.screening import TOOL, expectation_in_words, surrogate_of
 from graph.state import Stage
-from memory.rebuild import index_trials
 from memory.retrieval import sample_best
 from memory.tables import Proposal
 from memory.views import TrialView
@@ -144,7 +143,7 @@ class _Workbench:
         trial = await evaluate_trial(context, number)
         if trial.measurement is None:
             return "Not trained: the budget has no room for it."
-        index_trials(context.records, context.vectors, context.run_id, [number])
+        context.index.note([number])
         return _told(trial)
 
     def _refusal(self) -> str | None:

@@ -27,6 +27,7 @@ from graph.under_way import UnderWay
 from memory.recollection import Recollection
 from memory.records import Records
 from memory.stored_library import StoredLibrary
+from memory.trial_index import TrialIndex
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from prompts.library import PromptLibrary
@@ -145,8 +146,19 @@ class SearchContext(RunContext):
     dropped: set[str] = field(default_factory=set)
 
     @cached_property
+    def index(self) -> TrialIndex:
+        """The way of this run's trials into the vector store."""
+        return TrialIndex(self.records, self.vectors, self.run_id)
+
+    @property
     def library(self) -> StoredLibrary:
-        """The past as the search may see it; what it has read of finished trials it keeps from turn to turn."""
+        """The past as the search may see it, with all trials that were noted for the vector store."""
+        self.index.write()
+        return self._library
+
+    @cached_property
+    def _library(self) -> StoredLibrary:
+        # What it has read of finished trials it keeps from turn to turn.
         return StoredLibrary(
             records=self.records,
             vectors=self.vectors,

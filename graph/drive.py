@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from graph.builder import Graph
 
 _BEAT_SECONDS = 5.0
+_SPAN_SECONDS = 0.3
 _MOST_STEPS = 1_000_000
 _INTERRUPT = "__interrupt__"
 """What LangGraph names the update in which a node waits."""
@@ -112,7 +113,10 @@ async def _open(
     if workers is None:
         workers = workers_of(config, folder)
         stack.callback(workers.close)
-    spending = await stack.enter_async_context(_kept(Spending(run_id, records, config.budget, prices_of(config))))
+    spending = Spending(run_id, records, config.budget, prices_of(config))
+    # So that a killed process takes at most a few seconds with it, and others see what this one is at.
+    await stack.enter_async_context(_every(_BEAT_SECONDS, spending.keep))
+    await stack.enter_async_context(_every(_SPAN_SECONDS, records.write_spans))
     prompts = PromptLibrary(config.prompt_dir, above=folder.prompts)
     require_judge(config)
     cassette = _open_cassette(run_id, config)
@@ -143,6 +147,8 @@ async def _open(
         emit=emit,
         tracing=tracing,
     )
+    # Before the store is closed.
+    stack.callback(context.index.write)
     if chat is not None:
         await asyncio.to_thread(chat.check)
     return context
@@ -172,19 +178,19 @@ def require_judge(config: SearchConfig) -> None:
 
 
 @asynccontextmanager
-async def _kept(spending: Spending) -> AsyncIterator[Spending]:
-    """Writes the wall clock down every few seconds, and at the end."""
+async def _every(seconds: float, work: Callable[[], None]) -> AsyncIterator[None]:
+    """Does `work` time and again, and at the end."""
 
     async def beat() -> None:
         while True:
-            await asyncio.sleep(_BEAT_SECONDS)
-            spending.keep()
+            await asyncio.sleep(seconds)
+            work()
 
     task = asyncio.create_task(beat())
     try:
-        yield spending
+        yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        spending.keep()
+        work()

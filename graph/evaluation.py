@@ -6,7 +6,7 @@ which a turn reads is the same however long the other evaluations take.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from filelock import FileLock, Timeout
@@ -55,8 +55,9 @@ def take_up(context: SearchContext, number: int, key: str) -> TrialView:
         context.records.reuse_evaluation(trial.trial_id, key)
     elif trial.waits_for is not None:
         context.records.finish_promotion(trial.trial_id, trial.waits_for.rung, key)
-    trial = context.records.trial(context.run_id, number)
-    _tell(context, trial.on_rung(trial.rungs[-1]) if trial.rungs else trial)
+    finished = {one.number: one for one in context.finished_trials()}
+    trial = finished[number]
+    _tell(context, trial.on_rung(trial.rungs[-1]) if trial.rungs else trial, list(finished.values()))
     return trial
 
 
@@ -88,9 +89,8 @@ def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) ->
 
     Where time is limited, none of another home's: it was measured on another machine.
     """
-    known = context.records.evaluation
     timed = context.config.max_latency_ms is not None
-    return known(request.key, timed) or known(_own_key(request, trial))
+    return context.records.evaluation(request.key, _own_key(request, trial), timed_here=timed)
 
 
 def _own_key(request: TrialRequest, trial: TrialView) -> str:
@@ -142,7 +142,7 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
         if cut_off:
             # Paid for all the same: recorded, but not as the trial's result.
             key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
-        elif failure is not None or records.evaluation(key) is not None:
+        elif failure is not None or (context.config.max_latency_ms is not None and records.evaluation(key) is not None):
             # A failure may be the machine's. Or there is one already, whose times do not hold here.
             key = _own_key(request, trial)
         if failure is not None and not measurement.seconds:
@@ -187,11 +187,11 @@ def _trace(context: SearchContext, evaluation: Evaluation | None, span: OpenSpan
     )
 
 
-def _tell(context: SearchContext, trial: TrialView) -> None:
+def _tell(context: SearchContext, trial: TrialView, finished: Sequence[TrialView]) -> None:
     measurement = trial.measurement
     if measurement is None:
         raise ValueError(f"trial {trial.number} has no measurement after its evaluation")
-    leaders = best(context.finished_trials(), 1)
+    leaders = best(finished, 1)
     context.emit(
         EvaluationEvent(
             run=context.run_id,

@@ -44,13 +44,13 @@ def surrogate_of(
 def recorded_surrogate(context: SearchContext) -> Surrogate[Architecture, DesignDraft]:
     """The one whose expectations are recorded with the proposals.
 
-    Where they neither rank designs nor are told to agents, it learns anew only when the trials have grown by an eighth,
+    Where they neither rank designs nor are told to agents, it learns anew only when the trials have grown by a quarter,
     and from the newest ones: what nothing hangs on must not take longer the longer a search is.
     """
     if context.config.asks_agents or context.config.uses_surrogate:
         return surrogate_of(context)
     finished = context.finished_trials()
-    step = 2 ** max(0, len(finished).bit_length() - 4)
+    step = 2 ** max(0, len(finished).bit_length() - 3)
     count = len(finished) // step * step
     if context.learnt is None or context.learnt[0] != count:
         context.learnt = count, surrogate_of(context, finished[:count][-_NEWEST:])
@@ -80,14 +80,14 @@ def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | Non
         tried = {trial.architecture.hash for trial in trials}
         order = [legal[place] for place in ranked([_expected(one) for one in legal])]
         paid = next((one for one in order if _design(one).hash not in tried), None)
-    for one in legal:
+    for place, one in enumerate(legal):
         if paid is None:
             words = f"{DUPLICATE} that another turn just became."
-            records.update_proposal(one.id, outcome="rejected", problems=[words])
+            legal[place] = records.update_proposal(one.id, outcome="rejected", problems=[words])
         elif one is not paid:
-            records.update_proposal(one.id, outcome=SCREENED)
+            legal[place] = records.update_proposal(one.id, outcome=SCREENED)
     number = None if paid is None else records.add_trial(paid.id, _design(paid)).number
-    return [records.proposal(one.id) for one in legal], number
+    return legal, number
 
 
 def outlook_of(context: SearchContext, situation: Situation) -> Outlook | None:

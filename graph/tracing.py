@@ -114,7 +114,7 @@ def _to_records(records: "Records", run_id: str) -> "SpanProcessor":
     from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
     class ToRecords(SpanProcessor):
-        """A row as each span begins, so that a killed search shows what it was at."""
+        """A row for each span, also while it lasts, so that a killed search shows what it was at."""
 
         def on_start(self, span: ReadableSpan, parent_context: object = None) -> None:
             attributes = dict(span.attributes or {})

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -118,16 +118,27 @@ class Database:
         """
         with (
             self._named_failures(),
+            self._put_off() as put_off,
             Session(self.engine.execution_options(immediate=True), expire_on_commit=False) as session,
             session.begin(),
         ):
+            if put_off is not None:
+                put_off(session.connection())
             yield session
 
     @contextmanager
     def stating(self) -> Iterator[Connection]:
         """As `writing`, for single statements without rows that are followed."""
-        with self._named_failures(), self.engine.execution_options(immediate=True).begin() as connection:
+        immediate = self.engine.execution_options(immediate=True)
+        with self._named_failures(), self._put_off() as put_off, immediate.begin() as connection:
+            if put_off is not None:
+                put_off(connection)
             yield connection
+
+    @contextmanager
+    def _put_off(self) -> Iterator[Callable[[Connection], None] | None]:
+        """Writes what was put off until something is written, if anything was; it stays put off where that fails."""
+        yield None
 
     @contextmanager
     def _named_failures(self) -> Iterator[None]:

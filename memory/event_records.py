@@ -3,23 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sqlalchemy import insert
 from sqlmodel import col, select
 
 from memory.database import Database
 from memory.tables import RunEvent
 from memory.values import storable
 
+_ADD = insert(RunEvent)
+
 
 class EventRecords(Database):
     """Events are only ever added. A step that a killed process had begun is told again when the run goes on."""
 
-    def add_event(self, run_id: str, kind: str, payload: Mapping[str, Any], trial: int | None = None) -> RunEvent:
+    def add_event(self, run_id: str, kind: str, payload: Mapping[str, Any], trial: int | None = None) -> None:
         """Write an event down."""
-        with self.writing() as session:
-            row = RunEvent(run_id=run_id, kind=kind, trial=trial, payload=storable(dict(payload)))
-            session.add(row)
-            session.flush()
-            return row
+        row = RunEvent(run_id=run_id, kind=kind, trial=trial, payload=storable(dict(payload)))
+        with self.stating() as connection:
+            connection.execute(_ADD, row.model_dump(exclude={"id"}))
 
     def events(self, run_id: str, kind: str | None = None) -> list[RunEvent]:
         """The events of a run in the order in which they happened: all, or those of one kind."""

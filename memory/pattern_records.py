@@ -1,11 +1,13 @@
 """Records of patterns: what agents named, what it was drawn from, what later trials say of it."""
 
 from collections.abc import Collection, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 from sqlmodel.sql.expression import Select
 
+from memory.added_rows import AddedRows
 from memory.database import Database, insert_if_new
 from memory.run_records import newest_first
 from memory.tables import Pattern, PatternTest, Proposal, Run, Trial
@@ -113,18 +115,29 @@ class PatternRecords(Database):
 
     def patterns_given(self, run_id: str) -> dict[str, int]:
         """Names of the patterns of other runs that stood in prompts of this one, each with the first trial after it."""
-        query = (
-            select(Proposal.retrieved, Trial.number)
-            .join(Trial, col(Trial.proposal_id) == col(Proposal.id))
-            .where(Proposal.run_id == run_id)
-            .order_by(col(Trial.number).desc())
-        )
         found: dict[str, int] = {}
         with self.reading() as session:
-            for retrieved, number in session.exec(query):
-                names = [str(row["id"]) for row in retrieved if row.get("kind") == "patterns"]
-                found |= {name: number for name in names if not name.startswith(f"{run_id}/")}
+            for number, names in reversed(self._given.of(session, run_id)):
+                found |= dict.fromkeys(names, number)
         return found
+
+    @cached_property
+    def _given(self) -> AddedRows[tuple[int, tuple[str, ...]]]:
+        return AddedRows(Trial, _given_after)
+
+
+def _given_after(session: Session, run_id: str, after: int) -> list[tuple[int, tuple[int, tuple[str, ...]]]]:
+    query = (
+        select(Trial.id, Trial.number, Proposal.retrieved)
+        .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
+        .where(Trial.run_id == run_id, col(Trial.id) > after)
+        .order_by(col(Trial.id))
+    )
+    found = []
+    for id, number, retrieved in session.exec(query):
+        names = [str(row["id"]) for row in retrieved if row.get("kind") == "patterns"]
+        found.append((id, (number, tuple(name for name in names if not name.startswith(f"{run_id}/")))))
+    return found
 
 
 def _numbered() -> "Select[Pattern, int]":

@@ -1,11 +1,13 @@
 """Records of what was proposed and what was said: proposals, prompts, calls of chat models."""
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any, TypeVar
 
 from sqlalchemy.orm import defer
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
+from memory.added_rows import AddedRows
 from memory.database import Database, change, insert_if_new
 from memory.tables import Call, Prompt, Proposal
 from memory.values import storable
@@ -82,9 +84,17 @@ class ProposalRecords(Database):
 
     def call_costs(self, run_id: str) -> list[Call]:
         """The same, without what was said in them."""
-        query = select(Call).where(Call.run_id == run_id).order_by(col(Call.id)).options(*map(defer, _SAID))
         with self.reading() as session:
-            return list(session.exec(query))
+            return self._costs.of(session, run_id)
+
+    @cached_property
+    def _costs(self) -> AddedRows[Call]:
+        return AddedRows(Call, _costs_after)
+
+
+def _costs_after(session: Session, run_id: str, after: int) -> list[tuple[int, Call]]:
+    query = select(Call).where(Call.run_id == run_id, col(Call.id) > after).order_by(col(Call.id))
+    return [(call.id, call) for call in session.exec(query.options(*map(defer, _SAID)))]
 
 
 def _present(row: Row | None, key: object) -> Row:

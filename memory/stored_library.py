@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from memory.embeddings import embed_architecture
 from memory.filters import Filter, Reach
+from memory.judging import goal_of
 from memory.library import Past
 from memory.outcomes import change_of_score, describe_outcome, reason_of_failure, relative_outcome
 from memory.past_records import FinishedDesign
@@ -15,7 +16,7 @@ from memory.promotion_records import told_ladder
 from memory.records import Records
 from memory.shapes import describe_shape
 from memory.tables import Run
-from memory.trial_records import goal_of, measured_alike
+from memory.trial_records import measured_alike
 from memory.vectors import VectorStore
 from memory.views import Judged
 from tools.architecture import Architecture

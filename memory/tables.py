@@ -125,7 +125,7 @@ class Evaluation(Table, table=True):
     def __init__(self, **values: Any) -> None:
         found = values.get("measurement", {}).get("accuracy")
         # What is not a number is text in JSON.
-        super().__init__(**values, accuracy=found if isinstance(found, int | float) else None)
+        super().__init__(**{**values, "accuracy": found if isinstance(found, int | float) else None})
 
 
 class Proposal(Table, table=True):

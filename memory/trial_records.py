@@ -8,9 +8,11 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
 
+from memory.added_rows import AddedRows
 from memory.database import Database, insert_if_new
 from memory.finished_views import FinishedViews
-from memory.promotion_records import first_rung_of, told_ladder, with_rungs
+from memory.judging import Judging, goal_of
+from memory.promotion_records import first_rung_of, with_rungs
 from memory.tables import Evaluation, FinishedTrialError, Proposal, Run, Trial
 from memory.views import TrialView
 from tools.architecture import Architecture
@@ -27,6 +29,18 @@ _UNSAID: tuple[Any, ...] = (
     Proposal.retrieved,
     Evaluation.architecture,
 )
+_DESIGN: Any = Trial.architecture
+_AUTHOR = select(Proposal.run_id, Proposal.stage, Proposal.proposer, Proposal.parent_number)
+
+# Trials, each with its proposal, and its evaluation where it has one.
+_JOINED: "Select[Trial, Proposal, Evaluation]" = (
+    select(Trial, Proposal, Evaluation)
+    .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
+    .join(Run, col(Run.id) == col(Trial.run_id))
+    .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
+    # No view says them, and reading their JSON takes most of the time.
+    .options(*[defer(column) for column in _UNSAID])
+)
 
 
 class TrialRecords(Database):
@@ -36,6 +50,14 @@ class TrialRecords(Database):
     def _finished(self) -> FinishedViews:
         return FinishedViews()
 
+    @cached_property
+    def _judging(self) -> Judging:
+        return Judging()
+
+    @cached_property
+    def _paid(self) -> AddedRows[tuple[str, str, float]]:
+        return AddedRows(Evaluation, _seconds_after)
+
     def add_trial(self, proposal_id: int, architecture: Architecture) -> Trial:
         """Give the design of a proposal the run's next number. A proposal that has a trial keeps it.
 
@@ -43,22 +65,24 @@ class TrialRecords(Database):
             KeyError: there is no such proposal.
         """
         with self.writing() as session:
-            proposal = session.get(Proposal, proposal_id)
+            proposal = session.exec(_AUTHOR.where(Proposal.id == proposal_id)).first()
             if proposal is None:
                 raise KeyError(proposal_id)
-            # PostgreSQL lets two transactions write at once: the run's row is the lock on its numbers.
-            session.exec(select(Run.id).where(Run.id == proposal.run_id).with_for_update()).one()
+            run_id, stage, proposer, parent = proposal
+            if self.engine.dialect.name != "sqlite":
+                # There two transactions may write at once: the run's row is the lock on its numbers.
+                session.exec(select(Run.id).where(Run.id == run_id).with_for_update()).one()
             existing = session.exec(select(Trial).where(Trial.proposal_id == proposal_id)).first()
             if existing:
                 return existing
-            last = session.exec(select(func.max(Trial.number)).where(Trial.run_id == proposal.run_id)).one()
+            last = session.exec(select(func.max(Trial.number)).where(Trial.run_id == run_id)).one()
             trial = Trial(
-                run_id=proposal.run_id,
+                run_id=run_id,
                 number=0 if last is None else last + 1,
                 proposal_id=proposal_id,
-                stage=proposal.stage,
-                proposer=proposal.proposer,
-                parent_number=proposal.parent_number,
+                stage=stage,
+                proposer=proposer,
+                parent_number=parent,
                 architecture_hash=architecture.hash,
                 architecture=architecture.model_dump(mode="json"),
             )
@@ -97,17 +121,19 @@ class TrialRecords(Database):
             KeyError: there is no such trial.
         """
         with self.writing() as session:
-            trial = session.get(Trial, trial_id, with_for_update=True)
+            trial = session.get(Trial, trial_id, with_for_update=True, options=[defer(_DESIGN)])
             if trial is None:
                 raise KeyError(trial_id)
             if trial.evaluation_id is not None:
                 return True
-            known = session.exec(select(Evaluation).where(Evaluation.key == key).with_for_update()).first()
+            paid = select(Evaluation.id, Evaluation.run_id).where(Evaluation.key == key).with_for_update()
+            known = session.exec(paid).first()
             if known is None:
                 return False
-            same = select(Trial.id).where(Trial.run_id == trial.run_id, Trial.evaluation_id == known.id).limit(1)
-            trial.cached = known.run_id != trial.run_id or session.exec(same).first() is not None
-            trial.evaluation_id = known.id
+            evaluation_id, payer = known
+            same = select(Trial.id).where(Trial.run_id == trial.run_id, Trial.evaluation_id == evaluation_id).limit(1)
+            trial.cached = payer != trial.run_id or session.exec(same).first() is not None
+            trial.evaluation_id = evaluation_id
             return True
 
     def trial(self, run_id: str, number: int) -> TrialView:
@@ -117,19 +143,21 @@ class TrialRecords(Database):
             InputError: the run has no trial of this number.
         """
         with self.reading() as session:
-            found = _views(session, _joined().where(Trial.run_id == run_id, Trial.number == number))
+            found = self._views(session, _JOINED.where(Trial.run_id == run_id, Trial.number == number))
         if not found:
             raise InputError(f"run {run_id} has no trial {number}; `penjing show {run_id}` lists its trials")
         return found[0]
 
     def trials(self, run_id: str, numbers: Collection[int] | None = None) -> list[TrialView]:
         """The trials of a run by number, all or those of these numbers, also those without an evaluation yet."""
+        if numbers is not None and not numbers:
+            return []
         with self.reading() as session:
             if numbers is None:
-                views, run = self._finished.read(session, run_id, _plain_views)
-                return views if run is None else with_rungs(session, views, {run_id: told_ladder(run)})
-            query = _joined().where(Trial.run_id == run_id, col(Trial.number).in_(numbers))
-            return _views(session, query.order_by(col(Trial.number)))
+                views = self._finished.read(session, run_id, self._plain_views)
+                return with_rungs(session, views, self._judging.ladders(session, [run_id])) if views else []
+            query = _JOINED.where(Trial.run_id == run_id, col(Trial.number).in_(numbers))
+            return self._views(session, query.order_by(col(Trial.number)))
 
     def past_trials(
         self, source: str | None = None, corpus: str | None = None, exclude_run: str | None = None, limit: int = 100
@@ -138,7 +166,7 @@ class TrialRecords(Database):
 
         Parents are numbers in the trial's own run (`run_id`). Losses compare only at one fidelity.
         """
-        query = _joined().where(col(Trial.evaluation_id).is_not(None))
+        query = _JOINED.where(col(Trial.evaluation_id).is_not(None))
         if source is not None:
             query = query.where(col(Trial.run_id).in_(select(Run.id).where(Run.source == source)))
         if corpus is not None:
@@ -146,7 +174,7 @@ class TrialRecords(Database):
         if exclude_run is not None:
             query = query.where(Trial.run_id != exclude_run)
         with self.reading() as session:
-            return _views(session, query.order_by(col(Trial.id).desc()).limit(limit))
+            return self._views(session, query.order_by(col(Trial.id).desc()).limit(limit))
 
     def comparable_trials(self, run_id: str, limit: int = 200) -> list[TrialView]:
         """Trials that other runs finished before this one began, measured just as its own are, newest first.
@@ -178,21 +206,24 @@ class TrialRecords(Database):
                 .order_by(col(Evaluation.id).desc())
                 .limit(limit)
             )
-            query = _joined().where(col(Evaluation.id).in_(session.exec(newest).all()), wanted)
+            query = _JOINED.where(col(Evaluation.id).in_(session.exec(newest).all()), wanted)
             rows = session.exec(query.order_by(col(Evaluation.id).desc(), col(Trial.id))).all()
         found = dict[int, TrialView]()
         for trial, proposal, evaluation in rows:
             found.setdefault(evaluation.id, _view(trial, proposal, evaluation, goal))
         return list(found.values())
 
-    def evaluation(self, key: str, timed_here: bool = False) -> Evaluation | None:
-        """The evaluation of this key, if it was ever paid.
+    def evaluation(self, key: str, *others: str, timed_here: bool = False) -> Evaluation | None:
+        """The evaluation of this key, or else of the first of the `others`, if any of them was ever paid.
 
-        With `timed_here` it must be of a run of this home: times of another machine mean nothing here.
+        With `timed_here` that of `key` must be of a run of this home: times of another machine mean nothing here.
         """
         with self.reading() as session:
-            known = session.exec(select(Evaluation).where(Evaluation.key == key)).first()
-            return None if known is not None and timed_here and not _is_own(session, known) else known
+            found = session.exec(select(Evaluation).where(col(Evaluation.key).in_((key, *others))))
+            known = {one.key: one for one in found}
+            if key in known and timed_here and not _is_own(session, known[key]):
+                del known[key]
+        return next((known[one] for one in (key, *others) if one in known), None)
 
     def evaluations(self, run_id: str) -> list[Evaluation]:
         """The evaluations that a run paid for, in their order: not those that it found in the records."""
@@ -202,17 +233,28 @@ class TrialRecords(Database):
 
     def evaluation_seconds(self, run_id: str) -> list[tuple[str, str, float]]:
         """Fidelity, status and seconds of each evaluation that a run paid for, in their order."""
-        seconds = col(Evaluation.measurement)["seconds"].as_float()
-        query = select(Evaluation.fidelity, Evaluation.status, seconds).where(Evaluation.run_id == run_id)
         with self.reading() as session:
-            rows = session.exec(query.order_by(col(Evaluation.id)))
-            return [(fidelity, status, float(took or 0.0)) for fidelity, status, took in rows]
+            return self._paid.of(session, run_id)
 
     def add_evaluation(self, evaluation: Evaluation) -> Evaluation:
         """Write an evaluation down. Where its key is taken, the evaluation that is there is returned and kept."""
         with self.writing() as session:
             insert_if_new(session, evaluation, "key")
             return session.exec(select(Evaluation).where(Evaluation.key == evaluation.key)).one()
+
+    def _views(self, session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
+        """What a query finds, with the figures of all rungs."""
+        rows = session.exec(query).all()
+        run_ids = {trial.run_id for trial, _, _ in rows}
+        goals = self._judging.goals(session, run_ids)
+        views = [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
+        return with_rungs(session, views, self._judging.ladders(session, run_ids))
+
+    def _plain_views(self, session: Session, ids: Sequence[int], run_id: str) -> list[TrialView]:
+        """The trials of these ids, all of one run, as they are on the first rung."""
+        goal = self._judging.goals(session, [run_id])[run_id]
+        rows = session.exec(_JOINED.where(col(Trial.id).in_(ids)))
+        return [_view(trial, proposal, evaluation, goal) for trial, proposal, evaluation in rows]
 
 
 def _is_own(session: Session, evaluation: Evaluation) -> bool:
@@ -221,34 +263,11 @@ def _is_own(session: Session, evaluation: Evaluation) -> bool:
     return payer is not None and payer.imported_at is None
 
 
-def _joined() -> "Select[Trial, Proposal, Evaluation]":
-    """Trials, each with its proposal, and its evaluation where it has one."""
-    return (
-        select(Trial, Proposal, Evaluation)
-        .join(Proposal, col(Proposal.id) == col(Trial.proposal_id))
-        .join(Run, col(Run.id) == col(Trial.run_id))
-        .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id), isouter=True)
-        # No view says them, and reading their JSON takes most of the time.
-        .options(*[defer(column) for column in _UNSAID])
-    )
-
-
-def _plain_views(session: Session, ids: Sequence[int], run: Run) -> list[TrialView]:
-    """Those of these trials of `run`, as they are on the first rung."""
-    goal = goal_of(run)
-    rows = session.exec(_joined().where(col(Trial.id).in_(ids)))
-    return [_view(trial, proposal, evaluation, goal) for trial, proposal, evaluation in rows]
-
-
-def _views(session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
-    rows = session.exec(query).all()
-    # Not with every trial: a run's settings are long.
-    runs = session.exec(select(Run).where(col(Run.id).in_({trial.run_id for trial, _, _ in rows})))
-    goals, ladders = dict[str, GoalSettings](), dict[str, tuple[str, ...]]()
-    for run in runs:
-        goals[run.id], ladders[run.id] = goal_of(run), told_ladder(run)
-    views = [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
-    return with_rungs(session, views, ladders)
+def _seconds_after(session: Session, run_id: str, after: int) -> list[tuple[int, tuple[str, str, float]]]:
+    seconds = col(Evaluation.measurement)["seconds"].as_float()
+    query = select(Evaluation.id, Evaluation.fidelity, Evaluation.status, seconds)
+    query = query.where(Evaluation.run_id == run_id, col(Evaluation.id) > after).order_by(col(Evaluation.id))
+    return [(id, (fidelity, status, float(took or 0.0))) for id, fidelity, status, took in session.exec(query)]
 
 
 def measured_alike(one: Run, other: Run) -> bool:
@@ -260,13 +279,6 @@ def measured_alike(one: Run, other: Run) -> bool:
     # All trials have figures of the first rung, and only those are told to other runs.
     same = same and first_rung_of(one) == first_rung_of(other)
     return same and one.source_architecture == other.source_architecture
-
-
-def goal_of(run: Run) -> GoalSettings:
-    """What the run is after, as its settings say it; a run of before there was a setting has its default."""
-    return GoalSettings.model_validate(
-        {name: run.config[name] for name in GoalSettings.model_fields.keys() & run.config}
-    )
 
 
 def _view(trial: Trial, proposal: Proposal, evaluation: Evaluation | None, goal: GoalSettings) -> TrialView:

@@ -7,10 +7,10 @@ attention, a gated feed-forward network, RMSNorm, rotary positions.
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class LayerShape(BaseModel):
@@ -30,6 +30,12 @@ class LayerShape(BaseModel):
                 f"by {self.num_key_value_heads} key/value heads"
             )
         return self
+
+
+@lru_cache(maxsize=65_536)
+def _shared(shape: LayerShape) -> LayerShape:
+    """The same object for equal shapes."""
+    return shape
 
 
 class FixedShape(BaseModel):
@@ -69,6 +75,12 @@ class Architecture(BaseModel):
     fixed: FixedShape
     hidden_size: int = Field(ge=1)
     layers: tuple[LayerShape, ...] = Field(min_length=1)
+
+    @field_validator("layers", mode="after")
+    @classmethod
+    def _share_equal_shapes(cls, layers: tuple[LayerShape, ...]) -> tuple[LayerShape, ...]:
+        # A search holds all its designs, whose layers are of few shapes: one object each takes a hundredth.
+        return tuple(map(_shared, layers))
 
     def layer_parameters(self, index: int) -> int:
         """Parameters of block `index`, its two (with QK-norm four) norms included."""

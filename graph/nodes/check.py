@@ -29,9 +29,10 @@ async def check(state: SearchState, runtime: Runtime[SearchContext]) -> SearchSt
     surrogate = recorded_surrogate(context)
     opened = [context.records.proposal(proposal_id) for proposal_id in state["open"]]
     # What the user rejects was legal: it takes no chance of its author's.
+    later = {one.turn for one in opened if one.attempt}
     asked_again = Counter(
         (one.turn, one.candidate)
-        for one in context.records.proposals(context.run_id, {one.turn for one in opened})
+        for one in (context.records.proposals(context.run_id, later) if later else ())
         if one.stage != TOOL and is_rejected_by_user(one)
     )
     sent_back: list[int] = []

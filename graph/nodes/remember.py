@@ -10,15 +10,13 @@ from graph.events import PatternEvent
 from graph.state import SearchState
 from graph.weights import needed_and_spare
 from memory.pattern_book import note_patterns
-from memory.rebuild import index_prompts, index_trials
 from tools.trial import MODEL_FOLDER
 
 
 async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:
     """The records have everything already; the vectors can be made again from them."""
     context, ended = runtime.context, state["ended"]
-    index_trials(context.records, context.vectors, context.run_id, ended)
-    index_prompts(context.vectors, context.records.prompts())
+    context.index.note(ended)
     _note_patterns(context, ended)
     needed, spare = needed_and_spare(context)
     # What is gone from here takes no time any more.
