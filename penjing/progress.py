@@ -18,6 +18,7 @@ from graph.events import (
     StageEvent,
 )
 from tools.fidelity import fidelity_in_words
+from tools.workers.base import BEGINNING_AGAIN
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
 _PHASES = {
@@ -117,7 +118,7 @@ class SearchProgress:
             self._first_trial = time.monotonic()
         self._current = start + (end - start) * (event.done / max(1, event.total))
         self._phase = event.phase
-        self._line(f"trial {event.trial}: {event.phase}")
+        self._line(f"trial {event.trial}: {event.phase}", stays=event.phase == BEGINNING_AGAIN)
 
     def _update(self) -> None:
         position = min(float(self._trials), self._done + self._current)
@@ -146,9 +147,9 @@ class SearchProgress:
         if not quiet or not self._console.is_terminal:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def _line(self, text: str) -> None:
-        """A line for logs, once for each phase."""
-        if not self._console.is_terminal and text != self._last_line:
+    def _line(self, text: str, stays: bool = False) -> None:
+        """A line for logs, once for each phase; one that `stays` is on a terminal too."""
+        if (stays or not self._console.is_terminal) and text != self._last_line:
             self._last_line = text
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -7,6 +7,9 @@ from contextlib import asynccontextmanager
 from tools.measurement import Failure, Measurement
 from tools.requests import ReportProgress, Survey, SurveyRequest, TrialRequest
 
+BEGINNING_AGAIN = "beginning again: its worker or the node of that died"
+"""The phase that is told where a trial is given to another worker."""
+
 
 class WorkerError(RuntimeError):
     """A worker ended without an answer; the message says how and where its log is."""

@@ -54,12 +54,19 @@ class RayCluster:
     def _start(self, ray: Any) -> None:
         quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
         if self._address is None:
-            ray.init(object_store_memory=_OBJECT_STORE_BYTES, **quiet)
+            # Without "local" it would join a cluster that somebody has started on this machine.
+            ray.init(address="local", object_store_memory=_OBJECT_STORE_BYTES, **quiet)
             return
         self._require_answer()
+        _give_token()
         try:
             ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            if "token" in f"{error} {error.__cause__} {error.__context__}".lower():
+                raise InputError(
+                    f"workers=ray:{self._address} asks for another token: put the one of its head node, "
+                    "~/.ray/auth_token, into the same file here."
+                ) from error
             first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             raise InputError(
                 f"workers=ray:{self._address} reaches no Ray cluster ({first}): see `ray status`, or start one with "
@@ -92,3 +99,17 @@ class RayCluster:
                 import ray
 
                 ray.shutdown()
+
+
+def _give_token() -> None:
+    """Have Ray use the token that is here, which its clusters ask for; one that asks for none takes no notice of it.
+
+    For an address Ray would not do so by itself.
+    """
+    try:
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    except ImportError:
+        # Ray before 2.60, which asks for none.
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tools.errors import InputError
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
-from tools.workers.base import WorkerError, Workers, failed, out_of_time, shorter_limit
+from tools.workers.base import BEGINNING_AGAIN, WorkerError, Workers, failed, out_of_time, shorter_limit
 from tools.workers.ray_cluster import RayCluster
 from tools.workers.ray_serving import answers
 
@@ -87,7 +87,7 @@ class RayWorkers(Workers):
                 return await self._once(ray, request.model_dump_json(), report, seen, limit)
             except lost as error:
                 failure = _failure_of(error, attempt + 1, ray)
-                report(Progress(phase="beginning again: its worker died", done=attempt, total=self._settings.retries))
+                report(Progress(phase=BEGINNING_AGAIN, done=attempt, total=self._settings.retries))
             except ray.exceptions.RayTaskError as error:
                 return {"failure": _defect_of(error).model_dump()}
         return {"failure": failure.model_dump()}
@@ -102,22 +102,31 @@ class RayWorkers(Workers):
         ended = False
         try:
             # The time in which a node with room is looked for is not the design's.
-            async with asyncio.timeout(None) as own_time:
+            await (await self._first(ray, words))
+            async with asyncio.timeout(limit):
                 async for reference in words:
                     word = json.loads(await reference)
-                    if "began" in word and limit is not None:
-                        own_time.reschedule(asyncio.get_running_loop().time() + limit)
-                    elif "progress" in word:
+                    if "progress" in word:
                         report(Progress.model_validate(word["progress"]))
                     elif "input_error" in word:
                         raise InputError(word["input_error"])
-                    elif "began" not in word:
+                    else:
                         ended = True
                         return word  # type: ignore[no-any-return]
             return {"failure": Failure(kind="crashed", message="the Ray worker gave no answer").model_dump()}
         finally:
             if not ended:
                 ray.cancel(words, force=True)
+
+    async def _first(self, ray: Any, words: AsyncIterator[Any]) -> Any:
+        """The first word, that the task has begun. Raises InputError where the last node with room for it is lost."""
+        begun = asyncio.ensure_future(anext(words))
+        try:
+            while not (await asyncio.wait([begun], timeout=_LOOK_SECONDS))[0]:
+                self._require_room(ray)
+            return begun.result()
+        finally:
+            begun.cancel()
 
     def _room(self, ray: Any) -> int:
         """Trials that the nodes can have at a time."""
