@@ -17,6 +17,7 @@ import typer
 
 from penjing.errors import FAILED
 from tools.errors import InputError
+from tools.lifeline import die_with_holder, lifeline
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -25,7 +26,7 @@ PEER_LOST = 75
 """Exit code of a rank that ended, without a word, since another one had."""
 DEFAULT_PORT = 29400
 _KILLED_BY_LAUNCHER = -15
-_NOTES, _BAD_INPUT_FILE = "RANKS_OF_PENJING", "bad_input"
+_NOTES, _BAD_INPUT_FILE, _LIFELINE = "RANKS_OF_PENJING", "bad_input", "lifeline"
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def start(launch: Launch) -> None:
     others: Any = dict.fromkeys(range(1, launch.ranks_per_node), Std.ALL)
     config.logs_specs = DefaultLogsSpecs(log_dir=str(logs), redirects=others or Std.NONE)
     try:
-        elastic_launch(config=config, entrypoint=entrypoint)(*arguments)
+        with lifeline(logs / _LIFELINE):
+            elastic_launch(config=config, entrypoint=entrypoint)(*arguments)
     except ChildFailedError as error:
         if (logs / _BAD_INPUT_FILE).is_file():
             raise InputError((logs / _BAD_INPUT_FILE).read_text()) from error
@@ -118,6 +120,13 @@ def start(launch: Launch) -> None:
     finally:
         del os.environ[_NOTES]
     shutil.rmtree(logs, ignore_errors=True)
+
+
+def end_with_launcher() -> None:
+    """In a rank: end at once when the launcher has ended, also where it was killed; elsewhere nothing."""
+    notes = os.environ.get(_NOTES)
+    if notes is not None:
+        die_with_holder(Path(notes) / _LIFELINE)
 
 
 def note_bad_input(sentence: str) -> bool:

@@ -155,13 +155,14 @@ def pretrain(
 
 
 def _run(request: "PretrainRequest") -> "PretrainResult":
-    from penjing.launching import PEER_LOST, note_bad_input
+    from penjing.launching import PEER_LOST, end_with_launcher, note_bad_input
     from penjing.phases import shown_phases
     from penjing.termination import TERMINATED
     from tools.errors import InputError
     from tools.pretrain import pretrain as run_pretrain
     from tools.ranks import PeerLostError
 
+    end_with_launcher()
     try:
         with shown_phases() as show:
             return run_pretrain(request, show)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -119,6 +120,20 @@ def test_two_ranks_of_one_node_and_one_sentence_for_bad_input(words: list[str], 
     sentence = "A batch of 5 blocks cannot be shared evenly by 2 ranks: set recipe.batch_size to a multiple of 2."
     assert process.returncode == 2 and said[1].splitlines()[-1] == f"penjing: {sentence}"
     assert said[1].count(sentence) == 1 and "Traceback" not in said[1]
+
+
+def test_ranks_end_with_a_killed_launcher(words: list[str], tmp_path: Path) -> None:
+    launcher = started(words, tmp_path / "out", "--nnodes", "1", "--nproc-per-node", "2")
+    until = time.monotonic() + 150
+    while not (tmp_path / "out" / "checkpoint").is_dir():
+        assert time.monotonic() < until and launcher.poll() is None, launcher.communicate()
+        time.sleep(0.02)
+    ranks = [psutil.Process(rank) for rank in ranks_of(launcher)]
+    assert len(ranks) == 2
+    launcher.kill()
+    launcher.communicate()
+    assert psutil.wait_procs(ranks, timeout=20)[1] == []
+    assert 2 <= len(steps_of(tmp_path / "out")) < STEPS, "they would have gone on"
 
 
 def test_what_would_be_started_is_printed(words: list[str], sources: dict[str, Path], tmp_path: Path) -> None:
