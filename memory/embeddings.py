@@ -4,8 +4,10 @@ Designs: their widths relative to the source's, layer by layer, so that near mea
 Texts: hashed words, pairs of words and runs of letters, so that near means similar in wording.
 """
 
+import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +16,6 @@ from tools.architecture import Architecture, LayerShape
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from sklearn.feature_extraction.text import HashingVectorizer
 
 POSITIONS = 32  # depths to which every design is resampled
 ARCHITECTURE_DIMENSIONS = 2 + 3 * POSITIONS
@@ -22,6 +23,11 @@ TEXT_DIMENSIONS = 256  # half of them for words, half for runs of letters
 # Names of both embeddings. Whoever changes what vectors they give changes the name, and stores are made again.
 ARCHITECTURE_EMBEDDING = f"widths{ARCHITECTURE_DIMENSIONS}"
 TEXT_EMBEDDING = f"hashed{TEXT_DIMENSIONS}"
+_HALF = TEXT_DIMENSIONS // 2
+# One-letter words are kept: designs are written in numbers.
+_WORD = re.compile(r"\b\w+\b")
+_RUNS = range(3, 6)
+_KEPT = 100_000  # words and pairs
 
 
 def embed_architecture(architecture: Architecture, reference: Architecture) -> "NDArray[np.float32]":
@@ -58,21 +64,56 @@ def embed_texts(texts: Sequence[str]) -> "NDArray[np.float32]":
     """Unit vectors of texts, shape (texts, 256), float32; an empty text gets an arbitrary fixed one."""
     if not texts:
         return np.zeros((0, TEXT_DIMENSIONS), dtype=np.float32)
-    halves = [np.asarray(vectorizer.transform(texts).todense()) for vectorizer in _vectorizers()]
-    vectors = np.concatenate(halves, axis=1).astype(np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    slots, lengths = list[int](), list[int]()
+    for text in texts:
+        before, lowered = len(slots), text.lower()
+        words = _WORD.findall(lowered)
+        slots += map(_slot, words)
+        slots += map(_slot, map(" ".join, pairwise(words)))
+        for part in lowered.split():
+            slots += _slots_of_letters(part)
+        lengths.append(len(slots) - before)
+    rows = np.repeat(np.arange(len(texts)), lengths)
+    places = rows * (2 * TEXT_DIMENSIONS) + np.array(slots, dtype=np.int64)
+    counts = np.bincount(places, minlength=2 * TEXT_DIMENSIONS * len(texts)).reshape(len(texts), 2, 2, -1)
+    halves = (counts[:, :, 0] - counts[:, :, 1]).astype(np.float64)
+    halves /= _or_one(np.linalg.norm(halves, axis=2, keepdims=True))
+    vectors = halves.reshape(len(texts), TEXT_DIMENSIONS).astype(np.float32)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     # The cosine with a zero vector is not a number.
-    vectors[lengths[:, 0] == 0, 0] = 1
-    return np.asarray(vectors / np.where(lengths == 0, 1, lengths), dtype=np.float32)
+    vectors[norms[:, 0] == 0, 0] = 1
+    return np.asarray(vectors / _or_one(norms), dtype=np.float32)
 
 
-@cache
-def _vectorizers() -> "tuple[HashingVectorizer, ...]":
-    from sklearn.feature_extraction.text import HashingVectorizer
+def _or_one(lengths: "NDArray[np.floating]") -> "NDArray[np.floating]":
+    return np.where(lengths == 0, 1, lengths)
 
-    half = TEXT_DIMENSIONS // 2
-    return (
-        # One-letter words are kept: designs are written in numbers.
-        HashingVectorizer(n_features=half, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", norm="l2"),  # noqa: S106
-        HashingVectorizer(n_features=half, analyzer="char_wb", ngram_range=(3, 5), norm="l2"),
-    )
+
+@lru_cache(maxsize=_KEPT)
+def _slot(gram: str) -> int:
+    """Where a word or pair of words counts: in the first half of the vector by its hash, upwards or downwards."""
+    place, is_negative = _hashed(gram)
+    return place + _HALF * is_negative
+
+
+@lru_cache(maxsize=_KEPT)
+def _slots_of_letters(part: str) -> list[int]:
+    """The same of the runs of letters of a part between white space, in the second half; its ends count as letters."""
+    padded = f" {part} "
+    found = list[int]()
+    for length in _RUNS:
+        # What is shorter counts once.
+        for start in range(max(1, len(padded) - length + 1)):
+            place, is_negative = _hashed(padded[start : start + length])
+            found.append(place + _HALF * (2 + is_negative))
+        if len(padded) <= length:
+            break
+    return found
+
+
+def _hashed(gram: str) -> tuple[int, bool]:
+    """The place and the sign that scikit-learn's `HashingVectorizer` gives it (Weinberger et al. 2009)."""
+    from sklearn.utils import murmurhash3_32
+
+    value = int(murmurhash3_32(gram, seed=0))
+    return abs(value) % _HALF, value < 0

@@ -1,15 +1,33 @@
 """Records of other runs, as far as they compare with those of one."""
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import defer
 from sqlmodel import col, select
 
 from memory.database import Database
 from memory.tables import Evaluation, Run, Trial
 from tools.architecture import Architecture
 from tools.measurement import Measurement
+
+_CHUNK = 500
+"""Names in one statement."""
+_LOOKED_AT = (3, 64)
+"""So many times what is wanted is looked at among the best of all runs, at first and then."""
+
+# Plain statements: what is told is few columns of large rows, read at each turn. SQLite looks up a list of pairs by an
+# index only where it is a table that others are joined to.
+_FINISHED = """
+WITH wanted (run_id, number) AS (VALUES {places})
+SELECT trial.run_id, trial.number, CAST(trial.architecture AS TEXT), trial.architecture_hash,
+       CAST(evaluation.measurement AS TEXT), CAST(measured_above.measurement AS TEXT)
+FROM wanted
+JOIN trial ON trial.run_id = wanted.run_id AND trial.number = wanted.number
+JOIN evaluation ON evaluation.id = trial.evaluation_id
+LEFT JOIN trial AS above ON above.run_id = trial.run_id AND above.number = trial.parent_number
+LEFT JOIN evaluation AS measured_above ON measured_above.id = above.evaluation_id
+"""
 
 
 class FinishedDesign(NamedTuple):
@@ -26,9 +44,11 @@ class PastRecords(Database):
     """Finished designs of any runs, and the best trials of several."""
 
     def runs_named(self, ids: Collection[str]) -> dict[str, Run]:
-        """The runs of these ids, by id; without those that there are not."""
+        """The runs of these ids without what came of them, by id; without those that there are not."""
+        unsaid: tuple[Any, ...] = (Run.message, Run.result)
         with self.reading() as session:
-            return {run.id: run for run in session.exec(select(Run).where(col(Run.id).in_(ids)))}
+            query = select(Run).where(col(Run.id).in_(ids)).options(*map(defer, unsaid))
+            return {run.id: run for run in session.exec(query)}
 
     def run_ids(self, source: str, corpus: str) -> list[str]:
         """Ids of all runs with this source and corpus."""
@@ -42,78 +62,76 @@ class PastRecords(Database):
             return set(session.exec(select(Run.id).where(col(Run.id).in_(sorted(ids)))))
 
     def finished_designs(self, names: Iterable[str]) -> dict[str, FinishedDesign]:
-        """The finished trials of these names, `RUN/NUMBER`, of any runs, by name; without those that there are not.
-
-        Only the columns that are told are read, since rows of trials are large.
-        """
-        parts = [name.rpartition("/") for name in names]
-        places = {(run_id, int(number)) for run_id, _, number in parts}
-        if not places:
-            return {}
-        # SQLite looks up lists of values by an index, and lists of pairs by looking at everything.
-        run_ids, numbers = {run_id for run_id, _ in places}, {number for _, number in places}
-        around = select(Trial.id, Trial.run_id, Trial.number).where(
-            col(Trial.run_id).in_(run_ids), col(Trial.number).in_(numbers)
-        )
-        above, measured_above = aliased(Trial), aliased(Evaluation)
-        query = (
-            select(  # type: ignore[call-overload]
-                Trial.run_id,
-                Trial.number,
-                Trial.architecture,
-                Trial.architecture_hash,
-                Evaluation.measurement,
-                measured_above.measurement,
-            )
-            .select_from(Trial)
-            .join(Evaluation, col(Evaluation.id) == col(Trial.evaluation_id))
-            .outerjoin(
-                above, (col(above.run_id) == col(Trial.run_id)) & (col(above.number) == col(Trial.parent_number))
-            )
-            .outerjoin(measured_above, col(measured_above.id) == col(above.evaluation_id))
-        )
-        with self.reading() as session:
-            ids = [id for id, run_id, number in session.exec(around) if (run_id, number) in places]
-            rows = session.exec(query.where(col(Trial.id).in_(ids))).all()
-        return {
-            f"{run_id}/{number}": FinishedDesign(
-                run_id,
-                Architecture.model_validate(design),
-                hash,
-                Measurement.model_validate(measurement),
-                None if of_parent is None else Measurement.model_validate(of_parent),
-            )
-            for run_id, number, design, hash, measurement, of_parent in rows
-        }
+        """The finished trials of these names, `RUN/NUMBER`, of any runs, by name; without those that there are not."""
+        parts, mark = [name.rpartition("/") for name in names], "?" if self.engine.dialect.name == "sqlite" else "%s"
+        found: dict[str, FinishedDesign] = {}
+        for start in range(0, len(parts), _CHUNK):
+            chunk = parts[start : start + _CHUNK]
+            given = tuple(value for run_id, _, number in chunk for value in (run_id, int(number)))
+            places = ", ".join([f"({mark}, {mark})"] * len(chunk))
+            with self.reading() as session:
+                rows = session.connection().exec_driver_sql(_FINISHED.format(places=places), given).all()
+            for run_id, number, design, hash, measurement, of_parent in rows:
+                found[f"{run_id}/{number}"] = FinishedDesign(
+                    run_id,
+                    Architecture.model_validate_json(design),
+                    hash,
+                    Measurement.model_validate_json(measurement),
+                    None if of_parent is None else Measurement.model_validate_json(of_parent),
+                )
+        return found
 
     def leading_trials(self, run_ids: Sequence[str], limit: int, objective: str, sizes: tuple[int, int]) -> list[str]:
         """Ids `RUN/NUMBER` of the best finished trials of these runs, the best first, of these sizes in parameters.
 
         The best have the lowest loss, or, where the `objective` is accuracy, the highest one. Trials that share an
-        evaluation count once, as the first of them.
+        evaluation count once, as the first of them. All trials of these runs are looked at.
         """
-        accuracy = col(Evaluation.measurement)["accuracy"].as_float()
-        score = col(Evaluation.loss) if objective == "loss" else -accuracy
-        wanted = col(Trial.run_id).in_(run_ids)
-        # By an index evaluations come in the order of their losses, so that only the first few are looked at.
-        best = (
-            select(Evaluation.id)
-            .where(
-                Evaluation.status == "done",
-                score.is_not(None),
-                col(Evaluation.parameters).between(*sizes),
-                select(Trial.id).where(col(Trial.evaluation_id) == col(Evaluation.id), wanted).exists(),
-            )
-            .order_by(score, col(Evaluation.id))
-            .limit(limit)
-        )
+        figure, rows = _figure(objective), list[Any]()
+        query = _finished(objective, sizes).add_columns(figure, col(Trial.id))
         with self.reading() as session:
-            order = list(session.exec(best))
-            rows = session.exec(
-                select(Trial.evaluation_id, Trial.run_id, Trial.number)
-                .where(col(Trial.evaluation_id).in_(order))
-                .order_by(col(Trial.id).desc())
-            )
-            within = set(run_ids)
-            first = {id: f"{run_id}/{number}" for id, run_id, number in rows if run_id in within}
-        return [first[id] for id in order]
+            for start in range(0, len(run_ids), _CHUNK):
+                wanted = col(Trial.run_id).in_(run_ids[start : start + _CHUNK])
+                rows += session.exec(query.where(wanted)).all()
+        sign = 1 if objective == "loss" else -1
+        return _first_of_each(sorted(rows, key=lambda row: (sign * row[3], row[0], row[4])), limit)
+
+    def leading_of_many(
+        self, limit: int, objective: str, sizes: tuple[int, int], admitted: Callable[[set[str]], Collection[str]]
+    ) -> list[str] | None:
+        """The same of all runs that `admitted` lets through, without looking at all their trials.
+
+        None where so few of the best ones of all runs are of those that it would have to.
+        """
+        # By an index evaluations come in the order of their scores, so that only the first few are looked at.
+        figure = _figure(objective)
+        order = figure if objective == "loss" else figure.desc()
+        query = _finished(objective, sizes).order_by(order, col(Evaluation.id), col(Trial.id))
+        for most in (times * limit for times in _LOOKED_AT):
+            with self.reading() as session:
+                rows = session.exec(query.limit(most)).all()
+            within = admitted({run_id for _, run_id, _ in rows})
+            found = _first_of_each((row for row in rows if row[1] in within), limit)
+            if len(found) == limit or len(rows) < most:
+                return found
+        return None
+
+
+def _figure(objective: str) -> Any:
+    return col(Evaluation.loss if objective == "loss" else Evaluation.accuracy)
+
+
+def _finished(objective: str, sizes: tuple[int, int]) -> Any:
+    """Evaluation, run and number of trials that have a score and such a size."""
+    query = select(Evaluation.id, Trial.run_id, Trial.number)
+    return query.join(Trial, col(Trial.evaluation_id) == col(Evaluation.id)).where(
+        Evaluation.status == "done", _figure(objective).is_not(None), col(Evaluation.parameters).between(*sizes)
+    )
+
+
+def _first_of_each(rows: Iterable[Sequence[Any]], limit: int) -> list[str]:
+    """Names of the trials that come first with each evaluation."""
+    found = dict[int, str]()
+    for evaluation_id, run_id, number, *_ in rows:
+        found.setdefault(evaluation_id, f"{run_id}/{number}")
+    return list(found.values())[:limit]

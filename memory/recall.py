@@ -1,7 +1,7 @@
 """What a prompt is given from memory: designs near the current one, good ones, failed ones, lessons that fit."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -15,6 +15,8 @@ CurrentT = TypeVar("CurrentT")
 
 _WIDER = 4
 """So many times what is wanted is looked at: equal designs and wordings count once."""
+_POOL = 32
+"""So many of the best are looked at for good ones that are unlike each other."""
 _SIZE_SCALE = 0.25
 """A lesson from a design that is larger or smaller by this much, in logarithms of the size, counts 1/e of one alike."""
 
@@ -46,13 +48,18 @@ def recollect(
     Nothing stands in it twice, nor the current design itself, nor a lesson whose wording, as `plain` has it, is one of
     `without`.
     """
-    near, failed = designs_near(library, here.design, k, replace(scope, unlike=here.identity))
+    distances = _near(library, here.design, k, replace(scope, unlike=here.identity))
+    order = library.leading(_POOL)
+    passages = _passages(library, here.topic, k, scope, without) if lessons else []
+    # At once, since reading takes longer than anything else.
+    known = library.past({*distances, *order, *(_design_of(id) for id, _, _ in passages)})
+    near, failed = _apart(known, distances, k)
     told = {here.id, here.identity, *(one.id for one in near)}
     return Recollection(
         nearby=tuple(near),
-        best=tuple(diverse_best(library, k, told)),
+        best=tuple(_diverse_of(known, order, k, told)),
         failed=tuple(failed),
-        lessons=tuple(fitting_lessons(library, here.topic, here.size, k, scope, without)) if lessons else (),
+        lessons=tuple(_fitting_of(known, passages, here.size, k)),
     )
 
 
@@ -63,20 +70,12 @@ def designs_near(
 
     Unusable are those that failed and those over a limit of the run. Designs whose size does not fit are left out.
     """
-    found = [*library.near(design, _WIDER * k, where)]
-    if where.succeeded is None:
-        # Few fail: among the nearest there may be none.
-        found += library.near(design, _WIDER * k, replace(where, succeeded=False))
-    distances = dict(found)
-    known = library.past(distances)
-    entries = [known[id] for id in sorted(distances, key=lambda id: distances[id]) if id in known and known[id].fits]
-    rows = [(one, _design(one, distances[one.id])) for one in _once(entries)]
-    usable, unusable = ([row for one, row in rows if one.unusable == which] for which in (False, True))
-    return usable[:k], unusable[:k]
+    distances = _near(library, design, k, where)
+    return _apart(library.past(distances), distances, k)
 
 
 def diverse_best(
-    library: Library[CurrentT], k: int, without: Collection[str] = (), pool: int = 32
+    library: Library[CurrentT], k: int, without: Collection[str] = (), pool: int = _POOL
 ) -> list[RetrievedDesign]:
     """`k` good designs that are unlike each other, by maximal marginal relevance (`memory.diversity`).
 
@@ -85,14 +84,7 @@ def diverse_best(
     entry is the one to it.
     """
     order = library.leading(pool)
-    known = library.past(order)
-    usable = [known[id] for id in order if id in known and not known[id].unusable and known[id].fits]
-    scored = [one for one in _once(usable) if one.score is not None]
-    good = scored[: (len(scored) + 1) // 2]
-    entries = [one for one in good if not {one.id, one.identity} & set(without)]
-    # Ranks, not scores: one design far behind would make all others alike in worth.
-    chosen = diverse([-place for place in range(len(entries))], [one.vector for one in entries], k)
-    return [_design(entries[place], _distance(entries[place], entries[chosen[0]])) for place in chosen]
+    return _diverse_of(library.past(order), order, k, without)
 
 
 def fitting_lessons(
@@ -105,9 +97,59 @@ def fitting_lessons(
     was, 0.75 where that is not known. Wordings in `without`, as `plain` has them, are left out, and those that are no
     sentences.
     """
+    passages = _passages(library, text, k, where, without)
+    return _fitting_of(library.past({_design_of(id) for id, _, _ in passages}), passages, size, k)
+
+
+def plain(text: str) -> str:
+    """A wording without what makes no difference: capitals and white space."""
+    return " ".join(text.lower().split())
+
+
+def _near(library: Library[CurrentT], design: CurrentT, k: int, where: Filter) -> dict[str, float]:
+    """Distances of designs near in shape, and of failed ones: few fail, so that among the nearest there may be none."""
+    if where.succeeded is not None:
+        return dict(library.near(design, _WIDER * k, where))
+    return {
+        id: distance
+        for succeeded in (True, False)
+        for id, distance in library.near(design, _WIDER * k, replace(where, succeeded=succeeded))
+    }
+
+
+def _apart(
+    known: Mapping[str, Past], distances: Mapping[str, float], k: int
+) -> tuple[list[RetrievedDesign], list[RetrievedDesign]]:
+    """The nearest that could be used, and those that could not."""
+    entries = [known[id] for id in sorted(distances, key=lambda id: distances[id]) if id in known and known[id].fits]
+    rows = [(one, _design(one, distances[one.id])) for one in _once(entries)]
+    usable, unusable = ([row for one, row in rows if one.unusable == which] for which in (False, True))
+    return usable[:k], unusable[:k]
+
+
+def _diverse_of(
+    known: Mapping[str, Past], order: Sequence[str], k: int, without: Collection[str]
+) -> list[RetrievedDesign]:
+    usable = [known[id] for id in order if id in known and not known[id].unusable and known[id].fits]
+    scored = [one for one in _once(usable) if one.score is not None]
+    good = scored[: (len(scored) + 1) // 2]
+    entries = [one for one in good if not {one.id, one.identity} & set(without)]
+    # Ranks, not scores: one design far behind would make all others alike in worth.
+    chosen = diverse([-place for place in range(len(entries))], [one.vector for one in entries], k)
+    return [_design(entries[place], _distance(entries[place], entries[chosen[0]])) for place in chosen]
+
+
+def _passages(
+    library: Library[CurrentT], text: str, k: int, where: Filter, without: Collection[str]
+) -> list[tuple[str, str, float]]:
+    """Lessons near in wording."""
     found = library.worded(text, _WIDER * k, where)
-    passages = [row for row in found if is_sentence(row[1]) and plain(row[1]) not in without]
-    known = library.past({_design_of(id) for id, _, _ in passages})
+    return [row for row in found if is_sentence(row[1]) and plain(row[1]) not in without]
+
+
+def _fitting_of(
+    known: Mapping[str, Past], passages: Sequence[tuple[str, str, float]], size: float, k: int
+) -> list[RetrievedLesson]:
     wordings: dict[str, list[tuple[str, str, float]]] = {}
     for passage in passages:
         if _design_of(passage[0]) in known:
@@ -129,11 +171,6 @@ def fitting_lessons(
         fitted.append((max(0.0, 1 - distance) * likeness * worth, lesson))
     # Of equal ones the one nearer in wording stays before the other.
     return [lesson for _, lesson in sorted(fitted, key=lambda entry: -entry[0])[:k]]
-
-
-def plain(text: str) -> str:
-    """A wording without what makes no difference: capitals and white space."""
-    return " ".join(text.lower().split())
 
 
 def _once(entries: Sequence[Past]) -> Iterator[Past]:

@@ -17,6 +17,7 @@ from memory.records import Records
 from memory.shapes import describe_shape
 from memory.tables import Run
 from memory.trial_records import measured_alike
+from memory.values import to_json
 from memory.vectors import VectorStore
 from memory.views import Judged
 from tools.architecture import Architecture
@@ -46,6 +47,7 @@ class StoredLibrary:
     reach: Reach = "same_source"
     _runs: dict[str, "_KnownRun"] = field(default_factory=dict, repr=False)
     _pasts: dict[str, Past] = field(default_factory=dict, repr=False)
+    _sources: dict[str, Architecture] = field(default_factory=dict, repr=False)
 
     @property
     def scope(self) -> Filter:
@@ -77,8 +79,12 @@ class StoredLibrary:
 
     def leading(self, k: int) -> Sequence[str]:
         """Of this run, and of those that measure alike where past runs are within reach."""
-        runs = [self.run_id, *(() if self.reach == "none" else self._alike)]
-        return self.records.leading_trials(runs, k, self.goal.objective, self.sizes)
+        goal, sizes = self.goal.objective, self.sizes
+        found = None if self.reach == "none" else self.records.leading_of_many(k, goal, sizes, self._comparable)
+        if found is None:
+            runs = [self.run_id, *(() if self.reach == "none" else self._alike)]
+            found = self.records.leading_trials(runs, k, goal, sizes)
+        return found
 
     def past(self, ids: Iterable[str]) -> dict[str, Past]:
         """From the records: what the vector store keeps beside its vectors may be of an older version."""
@@ -136,15 +142,24 @@ class StoredLibrary:
     def _alike(self) -> list[str]:
         """Ids of other runs that measure as this one does. There may be new ones at any time; none ever changes."""
         ids = self.records.run_ids(self._own.source, self._own.corpus)
-        self._learn(set(ids))
-        return [id for id in ids if id != self.run_id and id in self._runs and self._runs[id].comparable]
+        within = self._comparable(set(ids) - {self.run_id})
+        return [id for id in ids if id in within]
+
+    def _comparable(self, run_ids: set[str]) -> set[str]:
+        """Those of these runs that measure as this one does, itself among them."""
+        self._learn(run_ids)
+        return {id for id in run_ids if id in self._runs and self._runs[id].comparable}
 
     def _learn(self, run_ids: set[str]) -> None:
         """Have these runs at hand, but for those whose source is not known yet."""
         own, missing = self._own, run_ids - self._runs.keys()
         for run in self.records.runs_named(missing).values() if missing else ():
             if run.source_architecture is not None:
-                self._runs[run.id] = _known(run, own)
+                # Many runs have one source.
+                text = to_json(run.source_architecture)
+                if text not in self._sources:
+                    self._sources[text] = Architecture.model_validate(run.source_architecture)
+                self._runs[run.id] = _known(run, own, self._sources[text])
 
 
 class _KnownRun(NamedTuple):
@@ -158,7 +173,7 @@ class _KnownRun(NamedTuple):
     ladder: tuple[str, ...]
 
 
-def _known(run: Run, own: Run) -> _KnownRun:
+def _known(run: Run, own: Run, reference: Architecture) -> _KnownRun:
     same_source = (run.source, run.source_architecture) == (own.source, own.source_architecture)
     comparable = run.id == own.id or ((run.source, run.corpus) == (own.source, own.corpus) and measured_alike(run, own))
     if run.id == own.id:
@@ -169,5 +184,4 @@ def _known(run: Run, own: Run) -> _KnownRun:
         origin = f"of another source model, {PurePath(run.source).name}, and relative to it"
     else:
         origin = "of another run on other text" if run.corpus != own.corpus else "of another run, trained otherwise"
-    reference = Architecture.model_validate(run.source_architecture)
     return _KnownRun(reference, goal_of(run), same_source, comparable, origin, told_ladder(run))

@@ -1,23 +1,27 @@
 """The collections below the vector store: what is kept with each vector, writing, and searching with conditions.
 
 With a vector go only the few fields that searches narrow by, since every field is rows of Chroma's database and takes
-its time. A condition is not left to Chroma, which would first list all that meets it: more neighbours than are wanted
-are looked at, and those that meet it are taken. Only where these are too few is it rare enough for Chroma's own search
-among what meets it.
+its time. In a folder a table of the vectors answers, as long as there are not too many (`memory.vector_tables`).
+
+Else Chroma's index does. A condition is not left to Chroma then, which would first list all that meets it: more
+neighbours than are wanted are looked at, and those that meet it are taken. Only where these are too few is it rare
+enough for Chroma's own search among what meets it.
 """
 
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from memory.chroma_client import BrokenStoreError, open_folder, open_server, unreachable
 from memory.conditions import Where, chroma_conditions, matcher
-from memory.embeddings import ARCHITECTURE_EMBEDDING
+from memory.embeddings import ARCHITECTURE_DIMENSIONS, ARCHITECTURE_EMBEDDING
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
+from memory.vector_rows import Row
+from memory.vector_tables import TableShape, VectorTables
 from tools.errors import InputError
 from tools.failures import FULL_DISK
 
@@ -31,6 +35,7 @@ COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "failures", "lessons
 Metadata = Mapping[str, str | int | float | bool | None]
 
 _SHAPES = ("architectures", "failures")
+_IN_TABLES: tuple[CollectionName, ...] = ("architectures", "failures", "lessons")
 _LAYOUT = 2
 """Whoever changes what is kept with the vectors counts on, and stores are made again."""
 
@@ -43,14 +48,6 @@ _LOOKED_AT = (32, 400)
 # Few meet this, so that all of them are compared with.
 _RARE = "run_id"
 _MOST_KEPT = 20_000
-
-
-class Row(NamedTuple):
-    """What was found: its distance as Chroma has it (squared where it is Euclidean, 1 - cosine else), its metadata."""
-
-    id: str
-    distance: float
-    metadata: dict[str, Any]
 
 
 class VectorCollections:
@@ -95,6 +92,7 @@ class VectorCollections:
         from chromadb.errors import ChromaError
 
         self._kept: dict[CollectionName, dict[str, dict[str, Any]]] = {name: {} for name in COLLECTIONS}
+        self._tables: VectorTables | None = None
         with self._kept_still():
             if isinstance(self.place, Path):
                 _require_whole(self.place)
@@ -117,9 +115,25 @@ class VectorCollections:
                         self._probe(name)
                 if isinstance(self.place, Path):
                     self._drop_outdated()
+                    self._open_tables(self.place)
             except (ChromaError, ValueError, BrokenStoreError) as error:
-                self._client.close()
+                self.detach()
                 raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
+
+    def _open_tables(self, folder: Path) -> None:
+        self._tables = VectorTables(
+            folder,
+            {
+                name: TableShape(
+                    self._stored_name(name),
+                    ARCHITECTURE_DIMENSIONS if name in _SHAPES else self.embedding.dimensions,
+                    name in _SHAPES,
+                )
+                for name in _IN_TABLES
+            },
+        )
+        for name in _IN_TABLES:
+            self._tables.open(name, self._collections[name])
 
     def _stored_name(self, name: CollectionName) -> str:
         embedding = ARCHITECTURE_EMBEDDING if name in _SHAPES else self.embedding.name
@@ -149,7 +163,7 @@ class VectorCollections:
 
     def close(self) -> None:
         """Let go of the store. Closing twice is harmless."""
-        self._client.close()
+        self.detach()
         if self.temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
         if self._lock is not None:
@@ -157,6 +171,8 @@ class VectorCollections:
 
     def detach(self) -> None:
         """Close, but keep the lock and the folder for a store that is opened in this one's place."""
+        if self._tables is not None:
+            self._tables.close()
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -170,6 +186,8 @@ class VectorCollections:
         with self._writing():
             for name in COLLECTIONS:
                 self._client.delete_collection(self._stored_name(name))
+            if self._tables is not None:
+                self._tables.remove()
         self._client.close()
         self._open()
 
@@ -197,6 +215,8 @@ class VectorCollections:
         for batch in _batches(list(ids), self._client.get_max_batch_size()):
             with self._writing():
                 self._collections[name].delete(ids=batch)
+                if self._tables is not None:
+                    self._tables.delete(name, batch)
 
     def upsert(
         self, name: CollectionName, ids: Sequence[str], embeddings: Any, metadatas: Sequence[dict[str, Any]]
@@ -214,11 +234,16 @@ class VectorCollections:
                     embeddings=embeddings[part],
                     metadatas=rows[part],  # type: ignore[arg-type]
                 )
+                if self._tables is not None:
+                    self._tables.upsert(name, ids[part], embeddings[part], rows[part])
 
     def search(self, name: CollectionName, k: int, where: Where | None, vector: Any) -> list[Row]:
         """The `k` nearest rows that meet the conditions, nearest first; fewer where there are fewer."""
         if k < 1:
             return []
+        found = None if self._tables is None else self._tables.search(name, k, where or {}, vector)
+        if found is not None:
+            return found
         if not where:
             return self._query(name, k, vector, None)
         if _RARE in where:
@@ -227,11 +252,11 @@ class VectorCollections:
         most = max(_LOOKED_AT[1], 16 * k)
         while count <= most:
             rows = self._query(name, count, vector, None)
-            found = [row for row in rows if meet(row.metadata)]
-            if len(found) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
-                return found[:k]
+            fitting = [row for row in rows if meet(row.metadata)]
+            if len(fitting) >= k or (len(rows) < count and len(rows) >= self._collections[name].count()):
+                return fitting[:k]
             # So many as would do if those behind met the conditions as often, and half as many again.
-            expected = 3 * k * len(rows) // (2 * len(found)) if found else most
+            expected = 3 * k * len(rows) // (2 * len(fitting)) if fitting else most
             count = max(2 * count, min(expected, most))
         return self._query(name, k, vector, chroma_conditions(where))
 

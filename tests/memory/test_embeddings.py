@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import HashingVectorizer
 
 from memory.embeddings import ARCHITECTURE_DIMENSIONS, embed_architecture, embed_texts
 from tools.architecture import Architecture, FixedShape, LayerShape
@@ -69,6 +70,17 @@ def test_texts_become_unit_vectors(texts: list[str]) -> None:
     vectors = embed_texts(texts)
     assert vectors.shape == (len(texts), 256) and vectors.dtype == np.float32
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=60) | st.text("abW 0_'\n\u0130\u00df", max_size=30), min_size=1, max_size=5))
+def test_texts_are_hashed_as_scikit_learn_does(texts: list[str]) -> None:
+    words = HashingVectorizer(n_features=128, ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b")  # noqa: S106
+    letters = HashingVectorizer(n_features=128, analyzer="char_wb", ngram_range=(3, 5))
+    halves = np.concatenate([words.transform(texts).toarray(), letters.transform(texts).toarray()], axis=1)
+    lengths = np.linalg.norm(halves, axis=1, keepdims=True)
+    some = lengths[:, 0] > 0
+    assert embed_texts(texts)[some] == pytest.approx(halves[some] / lengths[some], abs=1e-6)
 
 
 def test_like_wordings_are_nearer() -> None:
