@@ -1,8 +1,9 @@
 """The surrogate: what a design is likely to be worth, learnt from those that were measured, before it is paid for."""
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,26 @@ FEWEST_RECORDS = 4
 """With fewer measured designs nothing is learnt, and the saliency forecast alone ranks."""
 
 # Shares of the values' variance and, for lengths, distances: two designs are at 1 to 3, as the features are scaled.
-_TRENDS = (0.1, 1.0, 10.0)
-_LENGTHS = (1.0, 2.0, 4.0)
-_NOISES = (1e-3, 1e-2, 1e-1)
+TRENDS = (0.1, 1.0, 10.0)
+LENGTHS = (1.0, 2.0, 4.0)
+NOISES = (1e-3, 1e-2, 1e-1)
+_OFFSET = 0.1
+_JITTER = 1e-10
+
+
+class Hyperparameters(NamedTuple):
+    """Of the process: shares of the values' variance, and a length."""
+
+    trend: float
+    length: float
+    noise: float
+
+    def kernel(self) -> Any:
+        """As scikit-learn has it."""
+        from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
+
+        trend = ConstantKernel(self.trend / 2) * DotProduct(sigma_0=_OFFSET)
+        return trend + ConstantKernel(0.5) * RBF(self.length) + WhiteKernel(self.noise)
 
 
 @dataclass(frozen=True)
@@ -121,27 +139,38 @@ class Surrogate(Generic[Design, Draft]):
         self._mean, self._spread = float(values.mean()), float(values.std())
         scaled = self._scaled(rows)
         targets = (values - self._mean) / (self._spread or 1.0)
-        fitted = [_fitted(kernel, scaled, targets) for kernel in _kernels()]
-        self._process = max(fitted, key=lambda process: float(process.log_marginal_likelihood_value_))
+        self._process = _fitted(most_likely(scaled, targets), scaled, targets)
 
     def _scaled(self, rows: Array) -> Array:
         scaled: Array = (rows - self._centre) / self._scale
         return scaled
 
 
-def _fitted(kernel: Any, rows: Array, targets: Array) -> "GaussianProcessRegressor":
+def most_likely(rows: Array, targets: Array) -> Hyperparameters:
+    """The point of the grid under which the targets are most likely; of equal ones the first.
+
+    Hyperparameters that are searched for by gradients would hang on the last bits of the machine. What all points share
+    is computed once, where scikit-learn would compute it for each.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve  # type: ignore[import-untyped]
+    from scipy.spatial.distance import pdist, squareform  # type: ignore[import-untyped]
+
+    products, squares = _OFFSET**2 + rows @ rows.T, squareform(pdist(rows, "sqeuclidean"))
+
+    def likelihood(point: Hyperparameters) -> float:
+        covariance = point.trend / 2 * products + 0.5 * np.exp(-squares / (2 * point.length**2))
+        covariance[np.diag_indices_from(covariance)] += point.noise + _JITTER
+        try:
+            factor = cho_factor(covariance, lower=True, check_finite=False)
+        except LinAlgError:
+            return -np.inf
+        fit = float(targets @ cho_solve(factor, targets, check_finite=False))
+        return -0.5 * fit - float(np.log(np.diag(factor[0])).sum())
+
+    return max(itertools.starmap(Hyperparameters, itertools.product(TRENDS, LENGTHS, NOISES)), key=likelihood)
+
+
+def _fitted(point: Hyperparameters, rows: Array, targets: Array) -> "GaussianProcessRegressor":
     from sklearn.gaussian_process import GaussianProcessRegressor
 
-    return GaussianProcessRegressor(kernel, optimizer=None).fit(rows, targets)
-
-
-def _kernels() -> list[Any]:
-    """The grid: hyperparameters that are searched for by gradients would hang on the last bits of the machine."""
-    from sklearn.gaussian_process.kernels import RBF, ConstantKernel, DotProduct, WhiteKernel
-
-    return [
-        ConstantKernel(trend / 2) * DotProduct(sigma_0=0.1) + ConstantKernel(0.5) * RBF(length) + WhiteKernel(noise)
-        for trend in _TRENDS
-        for length in _LENGTHS
-        for noise in _NOISES
-    ]
+    return GaussianProcessRegressor(point.kernel(), alpha=_JITTER, optimizer=None).fit(rows, targets)

@@ -22,8 +22,7 @@ TOOL = "tool"
 
 def trials_before(context: SearchContext, turn: int) -> list[TrialView]:
     """The trials without those that tools made in this turn, so that all its designs are asked for alike."""
-    proposals = context.records.proposals(context.run_id, [turn])
-    made = {one.id for one in proposals if (one.stage, one.turn) == (TOOL, turn)}
+    made = {one.id for one in context.records.proposals_made(context.run_id, turn) if one.stage == TOOL}
     return [trial for trial in context.records.trials(context.run_id) if trial.proposal_id not in made]
 
 

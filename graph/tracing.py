@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opentelemetry import trace
 from pydantic_core import to_json
 
+from memory.span_records import SpanEnd
 from memory.tables import Span
 from tools.errors import InputError
 
@@ -141,14 +142,14 @@ def _to_records(records: "Records", run_id: str) -> "SpanProcessor":
             if columns["call_id"] is not None:
                 attributes = {name: value for name, value in attributes.items() if name not in _OF_CALLS}
             failed = span.status.status_code is trace.StatusCode.ERROR
-            records.end_span(
-                trace.format_span_id(context.span_id),
-                **columns,
-                attributes=attributes,
+            end = SpanEnd(
                 status="failed" if failed else "done",
-                message=" ".join((span.status.description or "").split()),
                 ended_at=_time(span.end_time),
+                attributes=attributes,
+                message=" ".join((span.status.description or "").split()),
+                **columns,
             )
+            records.end_span(trace.format_span_id(context.span_id), end)
 
     return ToRecords()
 

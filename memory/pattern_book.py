@@ -26,13 +26,14 @@ def note_patterns(records: Records, run_id: str, numbers: Collection[int] | None
     its prompts were given, from then on. What is recorded already stays, so that repeating is harmless; a run of before
     there were patterns gets all of them. Returns the patterns whose state this changed.
     """
-    run, trials = records.run(run_id), records.trials(run_id)
+    trials, recorded, given = records.trials(run_id), records.patterns(run_id), records.patterns_given(run_id)
+    if not (recorded or given or any(trial.stage == DISTILLATION for trial in trials)):
+        return []
+    run = records.run(run_id)
     if run.source_architecture is None:
         return []
-    recorded = records.patterns(run_id)
     places = {one.place for one in recorded}
     fresh = [one for one in _named(run, trials) if one.place not in places]
-    given = records.patterns_given(run_id)
     others = [one for one in records.past_patterns(run_id) if one.name in given] if given else []
     since = {one.place: one.number for one in [*recorded, *fresh]} | {one.place: given[one.name] for one in others}
     if not since:

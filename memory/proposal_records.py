@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from sqlalchemy import bindparam
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -14,6 +15,20 @@ from memory.values import storable
 
 Row = TypeVar("Row")
 _SAID: tuple[Any, ...] = (Call.messages, Call.answer, Call.faults)
+_MADE = (
+    select(col(Proposal.id), col(Proposal.stage), col(Proposal.attempt), col(Proposal.candidate))
+    .where(col(Proposal.run_id) == bindparam("run"), col(Proposal.turn) == bindparam("turn"))
+    .order_by(col(Proposal.id))
+)
+
+
+class MadeProposal(NamedTuple):
+    """Which proposal of its turn it is."""
+
+    id: int
+    stage: str
+    attempt: int
+    candidate: int
 
 
 class ProposalRecords(Database):
@@ -45,6 +60,11 @@ class ProposalRecords(Database):
             query = query.where(col(Proposal.turn).in_(turns))
         with self.reading() as session:
             return list(session.exec(query))
+
+    def proposals_made(self, run_id: str, turn: int) -> list[MadeProposal]:
+        """What there is of a turn, in the order in which it was made, without what it says."""
+        with self.reading() as session:
+            return [MadeProposal(*row) for row in session.connection().execute(_MADE, {"run": run_id, "turn": turn})]
 
     def update_proposal(self, proposal_id: int, **fields: Any) -> Proposal:
         """Change fields of a proposal and return it; KeyError where there is none."""

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, update
 from sqlmodel import col, select
@@ -14,7 +15,25 @@ from memory.tables import Span
 from memory.values import storable
 
 _BEGIN = insert(Span)
-_END = update(Span).where(col(Span.id) == bindparam("span_id"))
+
+
+class SpanEnd(NamedTuple):
+    """What is said of a span at its end; see `tables.Span`."""
+
+    status: str
+    ended_at: datetime
+    attributes: dict[str, Any]
+    message: str = ""
+    turn: int | None = None
+    trial: int | None = None
+    call_id: int | None = None
+
+
+_END = (
+    update(Span)
+    .where(col(Span.id) == bindparam("span_id"))
+    .values({name: bindparam(f"its_{name}") for name in SpanEnd._fields})
+)
 
 
 class _Waiting:
@@ -42,14 +61,14 @@ class SpanRecords(Database):
         with self._spans.lock:
             self._spans.begun[span.id] = storable(span.model_dump())
 
-    def end_span(self, span_id: str, **fields: Any) -> None:
+    def end_span(self, span_id: str, end: SpanEnd) -> None:
         """Say how a span ended. One that is not there, since its run was forgotten meanwhile, stays away."""
-        waiting = self._spans
+        waiting, values = self._spans, storable(end._asdict())
         with waiting.lock:
             if span_id in waiting.begun:
-                waiting.begun[span_id] |= storable(fields)
+                waiting.begun[span_id] |= values
             else:
-                waiting.ended[span_id] = storable(fields)
+                waiting.ended[span_id] = values
 
     def write_spans(self) -> None:
         """Write down what was said of spans and is not written yet."""
@@ -83,8 +102,9 @@ class SpanRecords(Database):
         def write(connection: Connection) -> None:
             if begun:
                 connection.execute(_BEGIN, list(begun.values()))
-            for span_id, fields in ended.items():
-                connection.execute(_END.values(fields), {"span_id": span_id})
+            if ended:
+                rows = [{f"its_{name}": value for name, value in ended[id].items()} | {"span_id": id} for id in ended]
+                connection.execute(_END, rows)
 
         try:
             yield write

@@ -118,10 +118,9 @@ def _span(
 
 
 def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -> int | None:
-    for proposal in context.records.proposals(context.run_id, [turn]):
-        place = (proposal.turn, proposal.attempt, proposal.candidate)
-        if proposal.stage != TOOL and place == (turn, attempt, candidate):
-            return proposal.id
+    for made in context.records.proposals_made(context.run_id, turn):
+        if made.stage != TOOL and (made.attempt, made.candidate) == (attempt, candidate):
+            return made.id
     return None
 
 

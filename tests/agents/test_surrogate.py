@@ -1,13 +1,26 @@
 """The surrogate in every space: what it learns, how sure it is, and what it says where there is little to learn."""
 
+import itertools
 import random
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import spearmanr
+from sklearn.gaussian_process import GaussianProcessRegressor
 
-from agents.surrogate import FEWEST_RECORDS, Expectation, Surrogate
+from agents.surrogate import (
+    FEWEST_RECORDS,
+    LENGTHS,
+    NOISES,
+    TRENDS,
+    Expectation,
+    Hyperparameters,
+    Surrogate,
+    most_likely,
+)
 from tests.language_model_space import language_model
 from tools.spaces import NASBench201Space, PrunedLMSpace, SearchSpace
 
@@ -93,3 +106,18 @@ def test_designs_of_other_steps_of_widths_are_left_out() -> None:
     assert foreign, "seven is no step of the other space"
     surrogate = Surrogate(space, [*own, *foreign])
     assert surrogate.records == 6 and surrogate.expect(own[0][0]) == Surrogate(space, own).expect(own[0][0])
+
+
+@given(st.integers(2, 30), st.integers(1, 8), st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_the_most_likely_point_is_the_one_that_scikit_learn_finds(count: int, width: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(count, width))
+    targets = rows @ rng.normal(size=width) + 0.3 * rng.normal(size=count)
+    best, others = most_likely(rows, targets), itertools.product(TRENDS, LENGTHS, NOISES)
+    found = {
+        point: GaussianProcessRegressor(point.kernel(), optimizer=None).fit(rows, targets)
+        for point in itertools.starmap(Hyperparameters, others)
+    }
+    likelihoods = {point: process.log_marginal_likelihood_value_ for point, process in found.items()}
+    assert likelihoods[best] == pytest.approx(max(likelihoods.values()), rel=1e-9)

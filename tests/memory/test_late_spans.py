@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from memory.records import Records
+from memory.span_records import SpanEnd
 from memory.tables import Run, Span, now
 
 
@@ -32,15 +33,17 @@ def begin(records: Records, id: str) -> None:
 
 def test_the_next_record_takes_them_along(records: Records, place: Path) -> None:
     begin(records, "short")
-    records.end_span("short", status="done", ended_at=now())
+    records.end_span("short", SpanEnd("done", now(), {}))
     begin(records, "long")
     assert seen_by_others(place) == {}
     records.add_event("run-a", "stage", {})
     open_status = Span(id="x", run_id="run-a", name="x", kind="CHAIN", started_at=now()).status
     assert seen_by_others(place) == {"short": "done", "long": open_status}
-    records.end_span("long", status="failed", message="why", ended_at=now())
+    records.end_span("long", SpanEnd("failed", now(), {"tokens": 3}, "why", trial=2))
     records.write_spans()
     assert seen_by_others(place) == {"short": "done", "long": "failed"}
+    (long,) = [span for span in records.spans("run-a") if span.id == "long"]
+    assert (long.message, long.attributes, long.trial, long.turn) == ("why", {"tokens": 3}, 2, None)
 
 
 def test_what_reads_them_here_sees_all(records: Records) -> None:
@@ -56,6 +59,6 @@ def test_a_write_that_fails_keeps_them_for_the_next(records: Records, place: Pat
     with pytest.raises(KeyError):
         records.update_proposal(99, outcome="valid")
     assert seen_by_others(place) == {}
-    records.end_span("first", status="done", ended_at=now())
+    records.end_span("first", SpanEnd("done", now(), {}))
     records.add_event("run-a", "stage", {})
     assert seen_by_others(place) == {"first": "done"}
