@@ -5,6 +5,7 @@ Behind them is no vector store: the cells of one search are few, so that each is
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from agents.dialects import CellTrial
 from agents.dialects.nasbench201 import cell_in_words
@@ -40,7 +41,7 @@ class CellMemory:
         past = Past(
             id=trial.name,
             identity=trial.identity,
-            design=cell_in_words(trial.architecture),
+            describe=partial(cell_in_words, trial.architecture),
             outcome=outcome_of(trial, parent),
             score=trial.score,
             loss=None,
@@ -49,7 +50,7 @@ class CellMemory:
             origin="",
             size=1.0,
             fits=True,
-            vector=SPACE.vector(trial.architecture),
+            embed=partial(SPACE.vector, trial.architecture),
         )
         self.library.add(past, words)
         self._words[trial.name] = words

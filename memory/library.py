@@ -1,7 +1,8 @@
 """Where past designs are looked up, in any search space: what is known of each, and the contract of the look-up."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,13 +20,13 @@ class Past:
     `score` and `loss` are None where it failed, and where it was measured otherwise, so that no figure compares. The
     `outcome` in words keeps to that, and says of a design that is no use why: `unusable`. `change` is its score minus
     its parent's in its own run, negative where it was better. `size` is its parameters as a share of its source's;
-    `fits` says whether its parameters are within the budget of the search, where the sources are the same. `vector` is
-    its shape, relative to its source.
+    `fits` says whether its parameters are within the budget of the search, where the sources are the same. `describe`
+    and `embed` make what few are asked for.
     """
 
     id: str
     identity: str
-    design: str
+    describe: Callable[[], str]
     outcome: str
     score: float | None
     loss: float | None
@@ -34,7 +35,17 @@ class Past:
     origin: str
     size: float
     fits: bool
-    vector: npt.NDArray[np.floating]
+    embed: Callable[[], npt.NDArray[np.floating]]
+
+    @cached_property
+    def design(self) -> str:
+        """The design in words."""
+        return self.describe()
+
+    @cached_property
+    def vector(self) -> npt.NDArray[np.floating]:
+        """Its shape, relative to its source's."""
+        return self.embed()
 
 
 class Library(Protocol[DesignT]):

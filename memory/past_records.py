@@ -1,9 +1,11 @@
 """Records of other runs, as far as they compare with those of one."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy.orm import defer
+from sqlalchemy import Connection
 from sqlmodel import col, select
 
 from memory.database import Database
@@ -18,9 +20,14 @@ _LOOKED_AT = (3, 64)
 
 # Plain statements: what is told is few columns of large rows, read at each turn. SQLite looks up a list of pairs by an
 # index only where it is a table that others are joined to.
+_MARKS = ":values"
+_RUNS = """
+SELECT id, source, corpus, CAST(config AS TEXT), CAST(source_architecture AS TEXT) FROM run WHERE id IN (:values)
+"""
+_KNOWN = "SELECT id FROM run WHERE id IN (:values)"
 _FINISHED = """
-WITH wanted (run_id, number) AS (VALUES {places})
-SELECT trial.run_id, trial.number, CAST(trial.architecture AS TEXT), trial.architecture_hash,
+WITH wanted (run_id, number) AS (VALUES :values)
+SELECT trial.run_id, trial.number, CAST(trial.architecture AS TEXT), trial.architecture_hash, evaluation.parameters,
        CAST(evaluation.measurement AS TEXT), CAST(measured_above.measurement AS TEXT)
 FROM wanted
 JOIN trial ON trial.run_id = wanted.run_id AND trial.number = wanted.number
@@ -30,12 +37,21 @@ LEFT JOIN evaluation AS measured_above ON measured_above.id = above.evaluation_i
 """
 
 
+_OF_MANY = """
+SELECT evaluation.id, trial.run_id, trial.number
+FROM evaluation JOIN trial ON trial.evaluation_id = evaluation.id
+WHERE evaluation.status = 'done' AND evaluation.{figure} IS NOT NULL AND evaluation.parameters BETWEEN {mark} AND {mark}
+ORDER BY evaluation.{figure} {way}, evaluation.id, trial.id LIMIT {mark}
+"""
+
+
 class FinishedDesign(NamedTuple):
-    """A finished trial's design, its canonical hash, what was measured of it, and what of its parent, if it has one."""
+    """A finished trial's design, its canonical hash and size, what was measured of it, and of its parent, if any."""
 
     run_id: str
     architecture: Architecture
     hash: str
+    parameters: int
     measurement: Measurement
     parent: Measurement | None
 
@@ -44,11 +60,18 @@ class PastRecords(Database):
     """Finished designs of any runs, and the best trials of several."""
 
     def runs_named(self, ids: Collection[str]) -> dict[str, Run]:
-        """The runs of these ids without what came of them, by id; without those that there are not."""
-        unsaid: tuple[Any, ...] = (Run.message, Run.result)
-        with self.reading() as session:
-            query = select(Run).where(col(Run.id).in_(ids)).options(*map(defer, unsaid))
-            return {run.id: run for run in session.exec(query)}
+        """The runs of these ids, by id, with what they were to find out and how; without those that there are not."""
+        rows = self._of_each(_RUNS, sorted(ids))
+        return {
+            id: Run(
+                id=id,
+                source=source,
+                corpus=corpus,
+                config=json.loads(config),
+                source_architecture=None if design is None else json.loads(design),
+            )
+            for id, source, corpus, config, design in rows
+        }
 
     def run_ids(self, source: str, corpus: str) -> list[str]:
         """Ids of all runs with this source and corpus."""
@@ -58,28 +81,23 @@ class PastRecords(Database):
 
     def known_run_ids(self, ids: Collection[str]) -> set[str]:
         """Those of these ids that runs have."""
-        with self.reading() as session:
-            return set(session.exec(select(Run.id).where(col(Run.id).in_(sorted(ids)))))
+        return {id for (id,) in self._of_each(_KNOWN, sorted(ids))}
 
     def finished_designs(self, names: Iterable[str]) -> dict[str, FinishedDesign]:
         """The finished trials of these names, `RUN/NUMBER`, of any runs, by name; without those that there are not."""
-        parts, mark = [name.rpartition("/") for name in names], "?" if self.engine.dialect.name == "sqlite" else "%s"
-        found: dict[str, FinishedDesign] = {}
-        for start in range(0, len(parts), _CHUNK):
-            chunk = parts[start : start + _CHUNK]
-            given = tuple(value for run_id, _, number in chunk for value in (run_id, int(number)))
-            places = ", ".join([f"({mark}, {mark})"] * len(chunk))
-            with self.reading() as session:
-                rows = session.connection().exec_driver_sql(_FINISHED.format(places=places), given).all()
-            for run_id, number, design, hash, measurement, of_parent in rows:
-                found[f"{run_id}/{number}"] = FinishedDesign(
-                    run_id,
-                    Architecture.model_validate_json(design),
-                    hash,
-                    Measurement.model_validate_json(measurement),
-                    None if of_parent is None else Measurement.model_validate_json(of_parent),
-                )
-        return found
+        parts = [name.rpartition("/") for name in names]
+        rows = self._of_each(_FINISHED, [(run_id, int(number)) for run_id, _, number in parts])
+        return {
+            f"{run_id}/{number}": FinishedDesign(
+                run_id,
+                Architecture.model_validate_json(design),
+                hash,
+                parameters,
+                Measurement.model_validate_json(measurement),
+                None if of_parent is None else Measurement.model_validate_json(of_parent),
+            )
+            for run_id, number, design, hash, parameters, measurement, of_parent in rows
+        }
 
     def leading_trials(self, run_ids: Sequence[str], limit: int, objective: str, sizes: tuple[int, int]) -> list[str]:
         """Ids `RUN/NUMBER` of the best finished trials of these runs, the best first, of these sizes in parameters.
@@ -103,18 +121,38 @@ class PastRecords(Database):
 
         None where so few of the best ones of all runs are of those that it would have to.
         """
-        # By an index evaluations come in the order of their scores, so that only the first few are looked at.
-        figure = _figure(objective)
-        order = figure if objective == "loss" else figure.desc()
-        query = _finished(objective, sizes).order_by(order, col(Evaluation.id), col(Trial.id))
+        figure, way = ("loss", "") if objective == "loss" else ("accuracy", "DESC")
+        statement = _OF_MANY.format(figure=figure, way=way, mark=self._mark)
         for most in (times * limit for times in _LOOKED_AT):
-            with self.reading() as session:
-                rows = session.exec(query.limit(most)).all()
+            with self._connected() as connection:
+                rows = connection.exec_driver_sql(statement, (*sizes, most)).all()
             within = admitted({run_id for _, run_id, _ in rows})
             found = _first_of_each((row for row in rows if row[1] in within), limit)
             if len(found) == limit or len(rows) < most:
                 return found
         return None
+
+    def _of_each(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """All rows of a statement with a place for a list of values, or of tuples of values."""
+        found = list[Any]()
+        for start in range(0, len(values), _CHUNK):
+            chunk = [one if isinstance(one, tuple) else (one,) for one in values[start : start + _CHUNK]]
+            mark = ", ".join([self._mark] * len(chunk[0]))
+            marks = ", ".join([f"({mark})"] * len(chunk))
+            with self._connected() as connection:
+                given = tuple(value for one in chunk for value in one)
+                found += connection.exec_driver_sql(statement.replace(_MARKS, marks), given).all()
+        return found
+
+    @property
+    def _mark(self) -> str:
+        """How the driver writes the place of a value."""
+        return "?" if self.engine.dialect.name == "sqlite" else "%s"
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self._named_failures(), self.engine.connect() as connection:
+            yield connection
 
 
 def _figure(objective: str) -> Any:

@@ -122,9 +122,9 @@ def _apart(
 ) -> tuple[list[RetrievedDesign], list[RetrievedDesign]]:
     """The nearest that could be used, and those that could not."""
     entries = [known[id] for id in sorted(distances, key=lambda id: distances[id]) if id in known and known[id].fits]
-    rows = [(one, _design(one, distances[one.id])) for one in _once(entries)]
-    usable, unusable = ([row for one, row in rows if one.unusable == which] for which in (False, True))
-    return usable[:k], unusable[:k]
+    once = list(_once(entries))
+    usable, unusable = ([one for one in once if one.unusable == which][:k] for which in (False, True))
+    return [_design(one, distances[one.id]) for one in usable], [_design(one, distances[one.id]) for one in unusable]
 
 
 def _diverse_of(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import PurePath
 from typing import NamedTuple
 
@@ -118,16 +118,16 @@ class StoredLibrary:
         return Past(
             id=id,
             identity=one.hash,
-            design=design.describe() if run.same_source else describe_shape(design, reference),
+            describe=design.describe if run.same_source else partial(describe_shape, design, reference),
             outcome=words if excess is None else f"{words}, over the limit: {excess}",
             score=view.score if comparable else None,
             loss=view.loss if comparable else None,
             change=change,
             unusable=not view.succeeded or excess is not None,
             origin=run.origin,
-            size=design.parameters / reference.parameters,
-            fits=not run.same_source or smallest <= design.parameters <= largest,
-            vector=embed_architecture(design, reference),
+            size=one.parameters / reference.parameters,
+            fits=not run.same_source or smallest <= one.parameters <= largest,
+            embed=partial(embed_architecture, design, reference),
         )
 
     @cached_property

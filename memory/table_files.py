@@ -1,7 +1,7 @@
 """Three files that grow at their ends: numbers of rows, vectors of rows, and a note of each row.
 
 A row is there once its numbers are, which are written last, so that a process that is killed leaves whole rows. What a
-lost power leaves at the end is told by a checksum of each vector. Files hold values as this machine has them.
+lost power leaves at the end is told by a checksum of each row. Files hold values as this machine has them.
 """
 
 import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LIVE, SUM, PLACE, LENGTH = range(4)
-"""The first numbers of a row: whether it counts, the checksum of its vector, and where its note is."""
+"""The first numbers of a row: whether it counts, the checksum of its vector and note, and where its note is."""
 OWN = 4
 
 _SPARE = 4096  # rows
@@ -51,7 +51,7 @@ class TableFiles:
         within = (self.columns[PLACE] >= 0) & (self.columns[LENGTH] >= 0)
         self.columns[LIVE] &= within & (self.columns[PLACE] + self.columns[LENGTH] <= notes)
         for place in range(max(0, self.count - _CHECKED), self.count):
-            self.columns[LIVE, place] &= self._sum(place) == self.columns[SUM, place]
+            self.columns[LIVE, place] &= self._is_whole(place, self._note(place))
 
     @property
     def columns(self) -> "NDArray[np.int64]":
@@ -63,6 +63,12 @@ class TableFiles:
         """Vectors of the rows there are, [rows, dimensions]."""
         return self._vectors[: self.count]
 
+    def read(self, start: int, stop: int) -> "NDArray[np.float32]":
+        """The vectors from one place up to another, read: pages of a mapping that are used for once take longer."""
+        row = 4 * self._dimensions
+        content = os.pread(self._files[1], (stop - start) * row, start * row)
+        return np.frombuffer(content, dtype=np.float32).reshape(-1, self._dimensions)
+
     def append(self, numbers: "NDArray[np.int64]", vectors: "NDArray[np.float32]", notes: Sequence[bytes]) -> None:
         """Add rows: numbers [rows, numbers], of which those of `OWN` are filled in, vectors [rows, dimensions].
 
@@ -71,7 +77,7 @@ class TableFiles:
         count, lengths = len(notes), [len(note) for note in notes]
         self._make_room(self.count + count)
         numbers[:, LIVE] = 1
-        numbers[:, SUM] = [crc32(vector) for vector in vectors]
+        numbers[:, SUM] = [crc32(note, crc32(vector)) for vector, note in zip(vectors, notes, strict=True)]
         numbers[:, LENGTH] = lengths
         numbers[:, PLACE] = self._end + np.concatenate([[0], np.cumsum(lengths[:-1], dtype=np.int64)])
         self._write(1, vectors.tobytes(), self.count * 4 * self._dimensions)
@@ -89,9 +95,8 @@ class TableFiles:
 
     def note(self, place: int) -> bytes:
         """The note of a row. Raises BrokenTableError where its vector or its note is not as it was written."""
-        _, checksum, start, length = self.columns[:OWN, place].tolist()
-        note = os.pread(self._files[2], length, start)
-        if len(note) < length or self._sum(place) != checksum:
+        note = self._note(place)
+        if not self._is_whole(place, note):
             raise BrokenTableError(f"row {place} of {self._paths[0]} is damaged")
         return note
 
@@ -109,8 +114,12 @@ class TableFiles:
             os.close(file)
         self._files = []
 
-    def _sum(self, place: int) -> int:
-        return crc32(self._vectors[place])
+    def _note(self, place: int) -> bytes:
+        start, length = self.columns[[PLACE, LENGTH], place].tolist()
+        return os.pread(self._files[2], length, start) if start >= 0 and 0 <= length <= self._end else b""
+
+    def _is_whole(self, place: int, note: bytes) -> bool:
+        return crc32(note, crc32(self._vectors[place])) == int(self.columns[SUM, place])
 
     def _make_room(self, rows: int) -> None:
         """Map the vectors anew only now and then: what was mapped has to be found page by page again."""

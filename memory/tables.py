@@ -4,6 +4,7 @@ An integer id is given by the database: a row that was made but not added has no
 JSON columns are `JSON` on SQLite and `JSONB` on PostgreSQL. Times are aware and in UTC.
 """
 
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,8 +125,9 @@ class Evaluation(Table, table=True):
 
     def __init__(self, **values: Any) -> None:
         found = values.get("measurement", {}).get("accuracy")
-        # What is not a number is text in JSON.
-        super().__init__(**{**values, "accuracy": found if isinstance(found, int | float) else None})
+        # In JSON, what is not a number is text.
+        is_number = isinstance(found, int | float) and math.isfinite(found)
+        super().__init__(**{**values, "accuracy": found if is_number else None})
 
 
 class Proposal(Table, table=True):

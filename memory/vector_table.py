@@ -109,15 +109,16 @@ class VectorTable:
         with self._writing:
             # Rows that come meanwhile are not looked at.
             columns, vectors = self._files.columns, self._files.vectors
-            sketches = self._bounds.sketches(vectors)
-            sketch = self._bounds.sketch(asked.astype(np.float32))
+            lengths = columns[_SQUARE].view(np.float64)
+            sketches = self._bounds.sketches(lengths, self._files.read)
+            sketch = self._bounds.sketch(asked.astype(np.float32), asked @ asked)
         fitting = np.flatnonzero(_meeting(columns, where))
         if not len(fitting) or k < 1:
             return []
         # `vecdot` takes one thread: those of a matrix product wait for each other where other processes work.
         few = len(fitting) < _FEW * len(sketches)
         products = np.vecdot(sketches[fitting], sketch) if few else np.vecdot(sketches, sketch)[fitting]
-        squares = columns[_SQUARE].view(np.float64)[fitting] + asked @ asked
+        squares = lengths[fitting] + asked @ asked
         bounds = squares - 2 * products - _ERROR * squares
         nearest = np.argsort(bounds) if len(bounds) <= k + _NEARLY else np.argpartition(bounds, k + _NEARLY - 1)
         farthest = np.sort(_squared(vectors[fitting[nearest[: k + _NEARLY]]], asked))[:k][-1]

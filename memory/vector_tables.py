@@ -5,6 +5,7 @@ the next opening makes the table again.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,7 +41,7 @@ class VectorTables:
         for rows in folder.glob("*.rows"):
             for file in files_of(rows.with_suffix("")):
                 if file not in current:
-                    file.unlink(missing_ok=True)
+                    _unlink(file)
 
     def open(self, name: str, collection: "chromadb.Collection") -> None:
         """Open the table of a collection and bring it in line with it."""
@@ -113,4 +114,10 @@ class VectorTables:
         # Another thread may be reading in it, so that it is closed last.
         self._tables.pop(name, None)
         for file in files_of(self._folder / self._shapes[name].stored_name):
-            file.unlink(missing_ok=True)
+            _unlink(file)
+
+
+def _unlink(file: Path) -> None:
+    # What is left lies there for nothing, or is no table.
+    with suppress(OSError):
+        file.unlink()
