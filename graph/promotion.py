@@ -21,7 +21,10 @@ class Promoted:
 
 
 def next_promotion(
-    rungs: Sequence[Mapping[int, float | None]], promoted: Sequence[Collection[int]], reduction_factor: int
+    rungs: Sequence[Mapping[int, float | None]],
+    promoted: Sequence[Collection[int]],
+    reduction_factor: int,
+    closed: Collection[int] = (),
 ) -> Promoted | None:
     """The trial that goes up next, None where a new design is to begin on rung 0.
 
@@ -30,8 +33,11 @@ def next_promotion(
             lower the better. None is one that failed or is over a limit: it counts, and is never promoted.
         promoted: for each rung the trials that went up from it already, whether or not they have a result there.
         reduction_factor: eta; one of so many goes up. Of equal scores the earlier trial is the better.
+        closed: rungs that none goes up to now, for want of budget.
     """
     for rung in reversed(range(len(rungs) - 1)):
+        if rung + 1 in closed:
+            continue
         measured = rungs[rung]
         order = sorted((score, number) for number, score in measured.items() if score is not None)
         for place, (_, number) in enumerate(order[: len(measured) // reduction_factor], 1):

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
+from graph.budget import Refusal
 from graph.context import SearchContext
 from graph.events import PromotionEvent
 from graph.promotion import Promoted, next_promotion
@@ -13,16 +14,26 @@ from tools.fidelity import FIDELITIES, Fidelity
 def climber(context: SearchContext, running: Collection[int]) -> int | None:
     """The trial that is to be measured on a higher rung next; None where a new design is to begin on the first one.
 
-    A trial that a killed process had promoted, and nobody measures, comes before all others.
+    A trial that was promoted and that nobody measures comes before all others: its process was killed, or the budget
+    had no room for it then. One for which there is none now is passed over.
     """
     if context.config.ladder.top == 0:
         return None
     trials = context.finished_trials()
-    begun = next((trial.number for trial in trials if trial.waits_for and trial.number not in running), None)
-    if begun is not None:
-        return begun
+    for trial in trials:
+        if trial.waits_for and trial.number not in running and _refusal(context, trial.waits_for.rung) is None:
+            return trial.number
     found = _next(context, trials)
     return None if found is None else found.number
+
+
+def refused_climb(context: SearchContext) -> Refusal | None:
+    """Why the budget has no room for a promotion that is due; None where none is due, or it has."""
+    trials = context.finished_trials()
+    due = [trial.waits_for.rung for trial in trials if trial.waits_for]
+    found = _next(context, trials, also_closed=True)
+    due += [] if found is None else [found.rung]
+    return next((refusal for rung in due if (refusal := _refusal(context, rung)) is not None), None)
 
 
 def promote(context: SearchContext, number: int, turn: int) -> None:
@@ -83,7 +94,22 @@ def fidelity_of(trial: TrialView) -> Fidelity | None:
     return next((one for one in FIDELITIES if one == trial.fidelity), None)
 
 
-def _next(context: SearchContext, trials: Sequence[TrialView]) -> Promoted | None:
+def _refusal(context: SearchContext, rung: int) -> Refusal | None:
+    """Why the budget has no room for an evaluation on this rung, if it has none."""
+    return context.spending.refuses_evaluation(context.expected_evaluation(context.config.ladder.fidelities[rung]))
+
+
+def _closed(context: SearchContext) -> list[int]:
+    """The rungs for which the budget has no room.
+
+    While everything came out of the cache, nobody knows that the next evaluation costs anything.
+    """
+    if not (context.spending.limits_time and context.evaluation_lengths()):
+        return []
+    return [rung for rung in range(1, context.config.ladder.top + 1) if _refusal(context, rung) is not None]
+
+
+def _next(context: SearchContext, trials: Sequence[TrialView], also_closed: bool = False) -> Promoted | None:
     ladder = context.config.ladder
     rungs: list[dict[int, float | None]] = [{} for _ in ladder.fidelities]
     promoted: list[set[int]] = [set() for _ in ladder.fidelities]
@@ -93,7 +119,7 @@ def _next(context: SearchContext, trials: Sequence[TrialView]) -> Promoted | Non
                 promoted[rung.rung - 1].add(trial.number)
             if rung.measurement is not None:
                 rungs[rung.rung][trial.number] = _score(trial, rung)
-    return next_promotion(rungs, promoted, ladder.reduction_factor)
+    return next_promotion(rungs, promoted, ladder.reduction_factor, () if also_closed else _closed(context))
 
 
 def _score(trial: TrialView, rung: RungView) -> float | None:

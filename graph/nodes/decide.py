@@ -7,7 +7,7 @@ from graph.budget import Refusal
 from graph.context import SearchContext
 from graph.events import BudgetEvent, HandoverEvent
 from graph.room import designs_made, has_room
-from graph.rungs import climber, fidelity_due, promote
+from graph.rungs import climber, fidelity_due, promote, refused_climb
 from graph.state import SearchState, Stage
 from memory.retrieval import best, nearest_to_limit
 from memory.views import TrialView
@@ -25,13 +25,17 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     # With several rungs what runs may still bring a promotion.
     open_rungs = not state["stop"] and context.config.ladder.top > 0 and (climbing is not None or bool(running))
     if len(trials) >= context.config.trials and not open_rungs:
-        return {**update, "stop": "all trials done"}
+        # With more budget a promotion for which there was no room is made up for.
+        return {**update, "stop": "all trials done", **(_end(refused_climb(context)) if not state["stop"] else {})}
     if state["stop"]:
         return update
-    if state.get("waiting"):
+    if waiting := state.get("waiting"):
         # While others run there may be room again.
-        refusal = None if running else context.spending.refuses_evaluation(_expected(context, state["waiting"]))
-        return {**update, **_end(refusal)}
+        refusal = None if running else context.spending.refuses_evaluation(_expected(context, waiting))
+        if refusal is None or not all(context.records.trial(context.run_id, number).waits_for for number in waiting):
+            return {**update, **_end(refusal)}
+        # Promotions wait in the records, and what is cheaper goes on.
+        update["waiting"] = []
     if parent is None:
         return {**update, "stop": "the first design could not be grown"}
     if climbing is not None and len(running) < context.config.parallel:
@@ -42,7 +46,8 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     if open_rungs and running and (barren or len(trials) >= context.config.trials):
         return {**update, "asks": False}
     if barren:
-        return {**update, "stop": f"there is no further design: {_who(context)} found one"}
+        last = f"there is no further design: {_who(context)} found one"
+        return {**update, "stop": last, **_end(refused_climb(context))}
     if (refusal := _no_room(context)) is not None:
         return {**update, "asks": False, **_end(None if running else refusal)}
     stage, relief = _next_stage(context, state, designs_made(context, running))

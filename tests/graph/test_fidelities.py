@@ -19,7 +19,10 @@ from memory.views import TrialView
 from tests.fake_openai import FakeOpenAI
 from tests.graph.test_several_at_once import SlowWorkers
 from tools.errors import InputError
+from tools.measurement import Measurement
+from tools.requests import ReportProgress, TrialRequest
 from tools.trial import has_weights
+from tools.workers import LocalWorkers
 
 ConfigOf = Callable[..., SearchConfig]
 LADDER = ("one_shot", "short_training", "long_training")
@@ -140,6 +143,44 @@ def test_a_budget_ends_at_a_promotion_and_more_goes_on_from_it(config_of: Config
     )
     more.run()
     assert history(more) == history(undisturbed)
+
+
+class DearWorkers(LocalWorkers):
+    """Work as this process does it, but a second is said to have been spent on the first rung, 20 above."""
+
+    async def trial(
+        self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
+    ) -> Measurement:
+        seconds = {"one_shot": 1.0, "short_training": 20.0}[request.fidelity]
+        assert most_seconds is None or most_seconds >= seconds
+        found = await super().trial(request, report, most_seconds)
+        return found.model_copy(update={"seconds": seconds})
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_what_is_cheap_goes_on_where_a_promotion_has_no_room(
+    config_of: ConfigOf, survey_cache: Path, monkeypatch: pytest.MonkeyPatch, parallel: int
+) -> None:
+    """60 s: two promotions leave too few for another one, and enough for all designs."""
+    monkeypatch.setattr(graph.drive, "workers_of", lambda *_: DearWorkers())
+    two = {**JUDGED, "fidelities": LADDER[:2], "parallel": parallel}
+    session = SearchSession.start(config_of(**two, cache=survey_cache, budget={"evaluation_seconds": 60}))
+    session.run()
+    trials = session.trials()
+    assert [len(rung_losses(trials, rung)) for rung in range(2)] == [8, 2]
+    assert session.spent().evaluation_seconds == 48
+    assert session.record.result is not None and session.record.result["budget_reached"] == "evaluation_seconds"
+    assert "an evaluation takes about 20 s" in session.record.message
+    # With more all is made up for.
+    more = SearchSession.resume(
+        session.run_id, session.config.home, session.config.model_copy(update={"budget": config_of().budget})
+    )
+    more.run()
+    trials = more.trials()
+    rungs = [rung_losses(trials, rung) for rung in range(2)]
+    went = [{trial.number for trial in trials if len(trial.rungs) > rung + 1} for rung in range(2)]
+    assert next_promotion(rungs, went, 2) is None and len(rungs[1]) > 2 and len(trials) == 8
+    assert not any(trial.waits_for for trial in trials)
 
 
 def test_several_at_once_promote_as_well(config_of: ConfigOf, survey_cache: Path) -> None:

@@ -98,6 +98,13 @@ def test_the_highest_rung_comes_first_and_of_equals_the_earlier() -> None:
     assert next_promotion(rungs, [{0, 1}, {4}, set()], 2) is None
 
 
+def test_none_goes_up_to_a_closed_rung() -> None:
+    rungs: list[dict[int, float | None]] = [{0: 1.0, 1: 1.0, 2: 3.0, 3: 4.0}, {4: 2.0, 5: 2.0}, {}]
+    assert next_promotion(rungs, [set(), set(), set()], 2, closed=[2]) == Promoted(0, 1, 1, 4)
+    assert next_promotion(rungs, [set(), set(), set()], 2, closed=[1]) == Promoted(4, 2, 1, 2)
+    assert next_promotion(rungs, [set(), set(), set()], 2, closed=[1, 2]) is None
+
+
 def test_failures_count_and_are_never_promoted() -> None:
     failed: dict[int, float | None] = {0: None, 1: None, 2: None, 3: 1.0}
     assert next_promotion([failed, {}], [set(), set()], 2) == Promoted(3, 1, 1, 4)
