@@ -5,25 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pruning_overhead
+from benchmarks import paired_steps, pruning_overhead
 from benchmarks.growing import Job, Scale
-from benchmarks.pruning_overhead import (
+from benchmarks.paired_steps import (
     EVERY_STEP,
-    PRETRAINING,
     SHAPES,
     SPARSE,
     N,
     Pair,
-    Setting,
     bench_for,
+    pairs_of,
+    quartiles,
+    speeds_of,
+)
+from benchmarks.pruning_overhead import (
+    PRETRAINING,
+    Setting,
     draw,
     measure,
     memory_in_fresh_process,
-    pairs_of,
-    quartiles,
     rises,
     settings_to_measure,
-    speeds_of,
     summary,
 )
 from tools.pruning import input_statistics, sampling
@@ -63,7 +65,7 @@ def test_the_main_rows_come_first_and_no_recording_twice() -> None:
 def test_a_main_row_reads_a_sixteenth_of_the_tokens(
     job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pruning_overhead, "EVENTS", 10)
+    monkeypatch.setattr(paired_steps, "EVENTS", 10)
     source, blocks = pruning_overhead._material(job_for("pruning_overhead", SCALE))
     read: list[tuple[int, int]] = []
 
@@ -85,7 +87,7 @@ def test_events_come_after_every_pair_or_every_ninth(
     job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A tiny model has too few groups for 250 events.
-    monkeypatch.setattr(pruning_overhead, "EVENTS", 10)
+    monkeypatch.setattr(paired_steps, "EVENTS", 10)
     source, blocks = pruning_overhead._material(job_for("pruning_overhead", SCALE))
     dense = bench_for(source, blocks, RECIPE, EVERY_STEP)
     pairs = pairs_of(dense, 3, lambda progress: None)
