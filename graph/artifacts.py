@@ -8,6 +8,7 @@ from graph.config import SearchConfig
 from graph.context import RunContext
 from graph.events import StageEvent
 from graph.folder import Home
+from graph.kept_prompts import agree_on_prompts, name_of_prompts
 from tools.addresses import with_password
 from tools.artifacts import Artifacts
 from tools.errors import InputError
@@ -43,13 +44,15 @@ def _folder_of(evaluation_key: str) -> str:
 async def keep_weights(context: RunContext, needed: list[str], spare: list[str], required: bool = False) -> None:
     """Copy the weights of the evaluations that are needed, where they are here, and take the others away.
 
-    A place that fails is told of and tried again after the next trial, or, where it is `required`, an InputError.
+    What the user wrote for the agents meanwhile goes with them. A place that fails is told of and tried again after
+    the next trial, or, where it is `required`, an InputError.
     """
 
     def keep() -> None:
         artifacts = open_artifacts(context.config.artifacts)
         if artifacts is None:
             return
+        agree_on_prompts(artifacts, context.folder)
         there = artifacts.names("evaluations")
         for key in needed:
             folder = context.home.evaluation(_folder_of(key))
@@ -65,6 +68,16 @@ async def keep_weights(context: RunContext, needed: list[str], spare: list[str],
         if required:
             raise
         context.emit(StageEvent(run=context.run_id, stage="artifacts", message=str(error)))
+
+
+def keep_or_fetch_prompts(config: SearchConfig, run_id: str) -> None:
+    """Have the run's own templates and guidance as they were written last, wherever that was.
+
+    Raises InputError where the place cannot be used.
+    """
+    artifacts = open_artifacts(config.artifacts)
+    if artifacts is not None:
+        agree_on_prompts(artifacts, Home(config.home).run(run_id))
 
 
 async def fetch_weights(context: RunContext, folder: Path) -> None:
@@ -140,6 +153,7 @@ def forget_artifacts(setting: str | None, run_id: str, evaluations: Iterable[str
     for key in evaluations:
         artifacts.remove(name_of_weights(key))
     artifacts.remove(f"runs/{run_id}/best_model")
+    artifacts.remove(name_of_prompts(run_id))
     artifacts.remove(f"runs/{run_id}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from graph.artifacts import find_survey
+from graph.artifacts import find_survey, keep_or_fetch_prompts
 from graph.builder import make_graph
 from graph.checkpoints import open_checkpoints
 from graph.config import SearchConfig
@@ -64,6 +64,7 @@ def branch_run(records: Records, run: Run, at: int, config: SearchConfig) -> str
     if not find_survey(before, run.id):
         raise InputError(f"Run {run.id} has no survey here; `penjing resume {run.id}` goes on.")
     old, new = Home(config.home).run(run.id), Home(config.home).run(branch.id)
+    keep_or_fetch_prompts(before, run.id)
     new.path.mkdir(parents=True)
     shutil.copyfile(old.survey, new.survey)
     if old.guidance.is_file():

@@ -14,7 +14,7 @@ from agents.chat_team import open_chat_team
 from agents.prices import Price, PriceTable, unpriced
 from agents.proposers import JUDGES
 from graph.approval import wait_for_decisions
-from graph.artifacts import open_artifacts
+from graph.artifacts import keep_or_fetch_prompts
 from graph.builder import make_graph
 from graph.checkpoint_file import set_aside_if_damaged
 from graph.checkpoints import open_checkpoints
@@ -117,6 +117,8 @@ async def _open(
     # So that a killed process takes at most a few seconds with it, and others see what this one is at.
     await stack.enter_async_context(_every(_BEAT_SECONDS, spending.keep))
     await stack.enter_async_context(_every(_SPAN_SECONDS, records.write_spans))
+    # A place that cannot be used is told of before anything is paid for.
+    await asyncio.to_thread(keep_or_fetch_prompts, config, run_id)
     prompts = PromptLibrary(config.prompt_dir, above=folder.prompts)
     require_judge(config)
     cassette = _open_cassette(run_id, config)
@@ -130,8 +132,6 @@ async def _open(
     stack.callback(vectors.close)
     # From here on the search does without lessons rather than end.
     vectors.on_trouble = lambda words: emit(StageEvent(run=run_id, stage="memory", message=f"without lessons: {words}"))
-    # A place that cannot be used is told of before anything is paid for.
-    await asyncio.to_thread(open_artifacts, config.artifacts)
     tracing = Tracing.into(records, run_id)
     stack.callback(tracing.close)
     context = SearchContext(

@@ -75,6 +75,11 @@ class Artifacts:
         """Whether the folder `name` is there, whole."""
         return self._listing(name) is not None
 
+    def version(self, name: str) -> str | None:
+        """What `version_of` gives for the folder `name`; None where it is not there."""
+        listing = self._listing(name)
+        return None if listing is None else listing.version
+
     def keep(self, folder: Path, name: str, renew: bool = False) -> None:
         """Copy `folder` with all that is in it to `name`, unless that is there; others see all of it or nothing.
 
@@ -83,14 +88,8 @@ class Artifacts:
         before = self._listing(name)
         if before is not None and not renew:
             return
-        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        files = {
-            path.relative_to(folder).as_posix(): _File(bytes=path.stat().st_size, sha256=_digest(path))
-            for path in paths
-        }
-        version = hashlib.sha256(repr(sorted((name, file.sha256) for name, file in files.items())).encode())
-        listing = _Listing(version=version.hexdigest()[:16], files=files)
-        for file in files:
+        listing = _listing_of(folder)
+        for file in listing.files:
             there = self._path(name, listing.version, file)
             with self._writing():
                 self._system.makedirs(there.rpartition("/")[0], exist_ok=True)
@@ -188,6 +187,20 @@ class Artifacts:
             if is_full_disk(error):
                 raise
             raise _unusable(self._url, error) from error
+
+
+def version_of(folder: Path) -> str:
+    """The same for folders of the same files, and another one for any others."""
+    return _listing_of(folder).version
+
+
+def _listing_of(folder: Path) -> _Listing:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = {
+        path.relative_to(folder).as_posix(): _File(bytes=path.stat().st_size, sha256=_digest(path)) for path in paths
+    }
+    version = hashlib.sha256(repr(sorted((name, file.sha256) for name, file in files.items())).encode())
+    return _Listing(version=version.hexdigest()[:16], files=files)
 
 
 def _unusable(url: str, error: Exception) -> InputError:

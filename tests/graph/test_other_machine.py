@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 
 from graph.config import SearchConfig
 from graph.folder import Home
+from graph.guidance import write_guidance
 from graph.session import SearchSession
 from penjing.home_memory import Memory
+from prompts.library import PromptLibrary
 from tests.fake_openai import FakeOpenAI
 from tests.ftp_server import PASSWORD, running_ftp
 from tests.postgresql import Server
@@ -133,6 +135,38 @@ def test_another_machine_goes_on(
     left = [path for path in (servers.served / "kept").rglob("*") if path.is_file()]
     assert {path.relative_to(servers.served / "kept").parts[0] for path in left} == {".penjing", "surveys"}
     assert checkpoints_of(servers.database, session.run_id) == 0
+
+
+def test_templates_and_guidance_go_on_too(config_of: ConfigOf, endpoint: FakeOpenAI, other_home: Path) -> None:
+    def asked(session: SearchSession, stop_after: int) -> str:
+        """What the agents were asked meanwhile."""
+        before = len(session.calls())
+        for event in session.stream():
+            if event.kind == "evaluation" and event.trial == stop_after:
+                break
+        return " ".join(message["content"] for call in session.calls()[before:] for message in call.messages)
+
+    library = PromptLibrary()
+    session = SearchSession.start(config_of(trials=5, self_evolution=4))
+    write_guidance(session.folder.guidance, "Spare the stem, canary one.")
+    session.folder.prompts.mkdir()
+    (session.folder.prompts / "strategies.md").write_text(library.path("strategies").read_text() + "Canary two.\n")
+    here = asked(session, 1)
+    assert "canary one" in here and "Canary two" in here
+
+    resumed = SearchSession.resume(session.run_id, other_home)
+    there = asked(resumed, 2)
+    assert "canary one" in there and "Canary two" in there
+    write_guidance(resumed.folder.guidance, "Now cut it, canary three.")
+    assert "canary three" in asked(resumed, 3)
+
+    # At home again, where nothing was written meanwhile.
+    at_home = SearchSession.resume(session.run_id, session.config.home)
+    again = asked(at_home, 4)
+    assert "canary three" in again and "canary one" not in again and "Canary two" in again
+    assert at_home.folder.guidance.read_text() == "Now cut it, canary three."
+    for one in (session, resumed, at_home):
+        one.close()
 
 
 def same_weights(one: Path, other: Path) -> bool:
