@@ -1,7 +1,9 @@
 """A trial as everybody reads it: the trial, the proposal behind it and the evaluation it got, in one plain object."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Self
+from functools import cached_property
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +12,9 @@ from tools.costs import Excess, file_mb, latency_excess, memory_mb
 from tools.fidelity import fidelity_in_words
 from tools.measurement import Measurement
 from tools.settings import GoalSettings
+
+_FOUND_OUT = ("rung", "succeeded", "score", "over_limit", "acceptable")
+"""What decides between trials: worked out once, since a search asks it of all of them at each step."""
 
 
 class Judged(BaseModel):
@@ -35,7 +40,7 @@ class Judged(BaseModel):
         """`after short training`, where its run measures at more than one fidelity; else empty."""
         return f"after {fidelity_in_words(self.fidelity)}" if self.ladder and self.fidelity else ""
 
-    @property
+    @cached_property
     def rung(self) -> int:
         """Number of the rung of the run's ladder that its figures are of; 0 where there is only one."""
         return self.ladder.index(self.fidelity) if self.fidelity in self.ladder else 0
@@ -44,12 +49,19 @@ class Judged(BaseModel):
         """With the figures of the first rung, which all trials of a run have."""
         return self
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        # Pydantic copies what was found out of the original, too, which need not hold of the copy.
+        copied = super().model_copy(update=update, deep=deep)
+        for name in _FOUND_OUT:
+            copied.__dict__.pop(name, None)
+        return copied
+
     @property
     def loss(self) -> float | None:
         """Validation loss in nats per token, None where there is none."""
         return self.measurement.loss if self.measurement else None
 
-    @property
+    @cached_property
     def succeeded(self) -> bool:
         """Whether it was evaluated and has a loss."""
         return self.measurement is not None and self.measurement.succeeded
@@ -59,19 +71,19 @@ class Judged(BaseModel):
         """Mean zero-shot accuracy, a share, None where it was not measured."""
         return self.measurement.accuracy if self.measurement else None
 
-    @property
+    @cached_property
     def score(self) -> float | None:
         """What decides in its run, the lower the better: the loss, or the accuracy with its sign turned."""
         if self.goal.objective == "loss":
             return self.loss
         return None if self.accuracy is None else -self.accuracy
 
-    @property
+    @cached_property
     def over_limit(self) -> Excess | None:
         """The measured limit of its run that it breaks."""
         return latency_excess(self.measurement.latency_ms if self.measurement else None, self.goal)
 
-    @property
+    @cached_property
     def acceptable(self) -> bool:
         """Whether it succeeded within the limits of its run, so that it may be the best."""
         return self.succeeded and self.score is not None and self.over_limit is None

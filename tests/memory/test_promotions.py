@@ -63,6 +63,16 @@ def test_what_fails_higher_up_keeps_what_it_had(climbed: Records) -> None:
     assert failed.waits_for is None
 
 
+def test_what_was_worked_out_of_one_rung_is_not_said_of_another(climbed: Records) -> None:
+    for trial in climbed.trials("run-a"):
+        for rung in trial.rungs:
+            fresh = type(trial).model_validate(trial.model_dump() | {"measurement": rung.measurement})
+            assert trial.acceptable in (True, False), "worked out before it is copied"
+            copied = trial.on_rung(rung)
+            assert (copied.rung, copied.score) == (rung.rung, rung.measurement and rung.measurement.loss)
+            assert copied.succeeded == copied.acceptable == rung.succeeded == fresh.acceptable
+
+
 def test_the_best_is_the_best_of_the_highest_rung(climbed: Records) -> None:
     trials = climbed.trials("run-l")
     assert [one.number for one in best(trials, 9)] == [5, 4, 3, 2, 1, 0]
