@@ -98,6 +98,7 @@ class VectorCollections:
                 _require_whole(self.place)
             self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
             self._collections: dict[CollectionName, chromadb.Collection] = {}
+            counts: dict[CollectionName, int] = {}
             try:
                 for name in COLLECTIONS:
                     self._collections[name] = self._client.get_or_create_collection(
@@ -112,15 +113,15 @@ class VectorCollections:
                         embedding_function=None,
                     )
                     if isinstance(self.place, Path):
-                        self._probe(name)
+                        counts[name] = self._probe(name)
                 if isinstance(self.place, Path):
                     self._drop_outdated()
-                    self._open_tables(self.place)
+                    self._open_tables(self.place, counts)
             except (ChromaError, ValueError, BrokenStoreError) as error:
                 self.detach()
                 raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
 
-    def _open_tables(self, folder: Path) -> None:
+    def _open_tables(self, folder: Path, counts: Mapping[CollectionName, int]) -> None:
         self._tables = VectorTables(
             folder,
             {
@@ -133,18 +134,22 @@ class VectorCollections:
             },
         )
         for name in _IN_TABLES:
-            self._tables.open(name, self._collections[name])
+            self._tables.open(name, self._collections[name], counts[name])
 
     def _stored_name(self, name: CollectionName) -> str:
         embedding = ARCHITECTURE_EMBEDDING if name in _SHAPES else self.embedding.name
         return f"{self._prefix}{name}{_LAYOUT}-{embedding}"
 
-    def _probe(self, name: CollectionName) -> None:
-        """Ask for more neighbours than Chroma's log can hold: a lost index is otherwise answered from the log alone."""
+    def _probe(self, name: CollectionName) -> int:
+        """Ask for more neighbours than Chroma's log can hold: a lost index is otherwise answered from the log alone.
+
+        Returns how many entries there are.
+        """
         collection = self._collections[name]
-        wanted = min(collection.count(), 2 * _SYNC_THRESHOLD)
+        count = collection.count()
+        wanted = min(count, 2 * _SYNC_THRESHOLD)
         if not wanted:
-            return
+            return count
         stored = collection.get(limit=1, include=["embeddings"])["embeddings"]
         if stored is None or not len(stored):
             raise BrokenStoreError(f"the vectors of {name} cannot be read")
@@ -152,6 +157,7 @@ class VectorCollections:
         # The index is approximate: some may be missed.
         if len(found["ids"][0]) < 0.75 * wanted:
             raise BrokenStoreError(f"the index of {name} is incomplete")
+        return count
 
     def _drop_outdated(self) -> None:
         """Collections of earlier versions of our own embeddings serve nobody; those of a server's model cost money."""

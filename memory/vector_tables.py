@@ -43,27 +43,33 @@ class VectorTables:
                 if file not in current:
                     _unlink(file)
 
-    def open(self, name: str, collection: "chromadb.Collection") -> None:
-        """Open the table of a collection and bring it in line with it."""
-        shape, count = self._shapes[name], collection.count()
+    def open(self, name: str, collection: "chromadb.Collection", count: int) -> None:
+        """Open the table of a collection that has `count` entries, and bring it in line with it."""
+        shape = self._shapes[name]
         if count * shape.dimensions * 4 > _LARGEST:
             self._take_away(name)
             return
-        try:
-            table = VectorTable(self._folder / shape.stored_name, shape.dimensions, shape.euclidean)
-            self._opened.append(table)
-            self._tables[name] = table
-            if len(table) == count:
+        for _attempt in range(2):
+            try:
+                self._fill(name, shape, collection, count)
                 return
-            present, wanted = table.ids(), collection.get(include=[])["ids"]
-            table.delete(present - set(wanted))
-            missing = [id for id in wanted if id not in present]
-            for start in range(0, len(missing), _BATCH):
-                found: Any = collection.get(ids=missing[start : start + _BATCH], include=["embeddings", "metadatas"])
-                if found["ids"]:
-                    table.upsert(found["ids"], found["embeddings"], [one or {} for one in found["metadatas"]])
-        except (OSError, BrokenTableError):
-            self._take_away(name)
+            except (OSError, BrokenTableError):
+                # What is damaged goes, and is made from nothing.
+                self._take_away(name)
+
+    def _fill(self, name: str, shape: TableShape, collection: "chromadb.Collection", count: int) -> None:
+        table = VectorTable(self._folder / shape.stored_name, shape.dimensions, shape.euclidean)
+        self._opened.append(table)
+        self._tables[name] = table
+        if len(table) == count:
+            return
+        present, wanted = table.ids(), collection.get(include=[])["ids"]
+        table.delete(present - set(wanted))
+        missing = [id for id in wanted if id not in present]
+        for start in range(0, len(missing), _BATCH):
+            found: Any = collection.get(ids=missing[start : start + _BATCH], include=["embeddings", "metadatas"])
+            if found["ids"]:
+                table.upsert(found["ids"], found["embeddings"], [one or {} for one in found["metadatas"]])
 
     def upsert(self, name: str, ids: Sequence[str], vectors: Any, metadatas: Sequence[dict[str, Any]]) -> None:
         """Put rows into the table of a collection, after that."""
