@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import ValidationError
+
 from graph.config import SearchConfig
 from memory.records import Records
 from memory.tables import Run
@@ -20,7 +22,7 @@ def recorded_judges(records: Records, run: Run) -> dict[str, list[list[float | N
     own, found = _settings(run), dict[str, list[list[float | None]]]()
     for other in reversed(records.runs()):
         alike = (other.source, other.corpus) == (run.source, run.corpus) and other.config.get("llm_share") == 0
-        if not alike or _settings(other) != own:
+        if not alike or _settings_or_none(other) != own:
             continue
         # Where all trials are; what is drawn beside them too.
         trials = [trial.on_first_rung() for trial in records.trials(other.id) if trial.measurement is not None]
@@ -35,3 +37,11 @@ def _settings(run: Run) -> dict[str, Any]:
     """The settings that have to be the same."""
     deciding = SearchConfig.model_validate(run.config).deciding()
     return {name: value for name, value in deciding.items() if name not in _MAY_DIFFER}
+
+
+def _settings_or_none(run: Run) -> dict[str, Any] | None:
+    """None where a version wrote the run whose settings this one does not know."""
+    try:
+        return _settings(run)
+    except ValidationError:
+        return None

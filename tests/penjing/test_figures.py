@@ -77,6 +77,15 @@ def test_best_values_both_ways_and_before_there_is_one() -> None:
     assert best_values([0.2, 0.5, 0.4], rising=True) == (0.2, 0.5, 0.5)
 
 
+def test_a_judges_run_with_settings_of_another_version_is_left_out(records: Records) -> None:
+    config = records.run("judge-0").config
+    try:
+        records.update_run("judge-0", config={**config, "unheard_of": 1})
+        assert [len(values) for values in recorded_judges(records, records.run("agents"))["random"]] == [20]
+    finally:
+        records.update_run("judge-0", config=config)
+
+
 def test_judges_with_the_same_settings_stand_beside_it(records: Records, trials: list[TrialView]) -> None:
     judges = recorded_judges(records, records.run("agents"))
     assert list(judges) == ["random"] and [len(values) for values in judges["random"]] == [20, 20]
