@@ -2,7 +2,8 @@
 
 Each life goes on from what the last one left, lets one node of the graph finish and dies by SIGKILL at the next:
 before it, in the middle of it, or when its work is done but nobody was told. Prints the run and its kills by place.
-Lives are forks of this process, which has everything imported and nothing opened.
+Lives are forks of this process, which has everything imported and nothing opened. What a life was told of, each result
+of a trial with the row that it has then, stays in CONFIG.told, one line of JSON each.
 """
 
 import json
@@ -75,7 +76,12 @@ def live(config: SearchConfig, run_file: Path, place: str, delay: float) -> None
     else:
         session = SearchSession.start(config)
         run_file.write_text(session.run_id)
-    session.run()
+    told = os.open(run_file.with_suffix(".told"), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for event in session.stream():
+        if event.kind == "evaluation":
+            key = session.trial(event.trial).evaluation_key
+            line = json.dumps({"trial": event.trial, "key": key, "loss": event.loss})
+            os.write(told, f"{line}\n".encode())
 
 
 def main() -> None:

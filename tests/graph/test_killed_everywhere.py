@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,50 @@ def test_twenty_trials_and_a_hundred_kills(
     assert survivor.record.status == "finished"
     assert story(survivor) == story(undisturbed)
     assert [trial.number for trial in survivor.trials()] == list(range(20))
+
+
+# A minute and a half on a quiet core.
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_at_once_and_many_kills(
+    config_of: Callable[..., SearchConfig], survey_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two under way the order of results is the clock's, so that another course may be taken after a kill.
+
+    What holds all the same: each result that was told stays as it was told, each evaluation is paid for once, no
+    answer that was recorded is asked for again, and the search comes to as many trials as it was asked for.
+    """
+    plan = tmp_path / "plan.json"
+    config = config_of(trials=5, self_evolution=2, parallel=2, cache=survey_cache)
+    plan.write_text(config.model_dump_json())
+    with FakeOpenAI(seed=3, models=("fake",)) as server:
+        server.set_environment(monkeypatch)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.graph.dying", str(plan), "7"], capture_output=True, text=True, check=False
+        )
+        asked = Counter(words_of(request.body["messages"]) for request in server.requests)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    kills = document["kills"]
+    assert sum(kills.values()) >= 20 and min(kills[place] for place in ("before", "middle", "after")) >= 5, kills
+    survivor = SearchSession.open(document["run"], config.home)
+    trials = survivor.trials()
+    assert survivor.record.status == "finished" and [trial.number for trial in trials] == list(range(5))
+    assert all(trial.loss is not None and not trial.cached for trial in trials)
+    # Nothing that was told is lost or another one now.
+    told = [json.loads(line) for line in plan.with_suffix(".told").read_text().splitlines()]
+    assert len({one["trial"] for one in told}) > 1, "a life may end before it can say what it wrote down"
+    for one in told:
+        trial = trials[one["trial"]]
+        assert (trial.evaluation_key, trial.loss) == (one["key"], one["loss"]), one
+    # Nothing is paid for twice: one evaluation for each trial, and each recorded answer was asked for once.
+    evaluations = survivor._records.evaluations(document["run"])
+    assert sorted(one.key for one in evaluations) == sorted(str(trial.evaluation_key) for trial in trials)
+    answered = Counter(words_of(call.messages) for call in survivor.calls())
+    assert answered.total() >= 3 and set(answered.values()) == {1}
+    # An answer can be lost on its way into the records, at most one at a death in that moment.
+    assert answered <= asked and (asked - answered).total() <= sum(kills.values())
+
+
+def words_of(messages: list[dict[str, Any]]) -> tuple[tuple[str, str], ...]:
+    return tuple((message["role"], message["content"]) for message in messages)
