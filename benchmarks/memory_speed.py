@@ -7,7 +7,7 @@ What is put in: `benchmarks.past_searches`. Each design has one or two lessons, 
 One store grows from size to size. Retrieval is what a search asks for before each of its prompts
 (`memory.recall.recollect`): designs near the current one, failed ones, good ones and lessons, 3 of each. `turn` is all
 of that together, `turn_parts` the same in parts, with other questions; each of the 100 is new to the store and to the
-search, whose first turn, which learns of all past runs, stands apart. `look_ups` is the vector store alone, the 12
+search, whose first turn, which learns of past runs, stands apart. `look_ups` is the vector store alone, the 12
 nearest designs and lessons that a turn begins with, by condition; recall is the share of what was found that is as near
 as exact search over all vectors finds.
 
