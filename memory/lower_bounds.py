@@ -41,6 +41,8 @@ class LowerBounds:
         if count > _OUTGROWN * self._made_for:
             self._basis = self._principal(count, read)
             self._made_for, self._count = count, 0
+            # Another thread may be reading those of before.
+            self._sketches = self._sketches[:0]
         if count > len(self._sketches):
             grown = np.zeros((count + count // 8, self._kept + 1), dtype=np.float32)
             grown[: self._count] = self._sketches[: self._count]

@@ -88,14 +88,21 @@ class TableFiles:
         self.count += count
 
     def strike(self, places: Sequence[int]) -> None:
-        """Let these rows count no more. Raises OSError."""
+        """Let these rows count no more, and blot out their notes. Raises OSError."""
         for place in places:
-            self._write(0, bytes(8), place * 8 * self._numbers)
             self._columns[LIVE, place] = 0
+            self._write(0, bytes(8), place * 8 * self._numbers)
+            start, length = self._columns[[PLACE, LENGTH], place].tolist()
+            self._write(2, bytes(length), start)
 
-    def note(self, place: int) -> bytes:
-        """The note of a row. Raises BrokenTableError where its vector or its note is not as it was written."""
+    def note(self, place: int) -> bytes | None:
+        """The note of a row, None where it counts no more.
+
+        Raises BrokenTableError where its vector or its note is not as it was written.
+        """
         note = self._note(place)
+        if not self._columns[LIVE, place]:
+            return None
         if not self._is_whole(place, note):
             raise BrokenTableError(f"row {place} of {self._paths[0]} is damaged")
         return note

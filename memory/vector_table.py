@@ -61,7 +61,8 @@ class VectorTable:
 
     def ids(self) -> set[str]:
         """The ids of all rows. Raises BrokenTableError."""
-        return {json.loads(self._files.note(place))[0] for place in np.flatnonzero(self._files.columns[LIVE]).tolist()}
+        notes = map(self._files.note, np.flatnonzero(self._files.columns[LIVE]).tolist())
+        return {json.loads(note)[0] for note in notes if note is not None}
 
     def upsert(self, ids: Sequence[str], vectors: Any, metadatas: Sequence[dict[str, Any]]) -> None:
         """Put rows in, over those of the same ids. Raises OSError."""
@@ -129,8 +130,10 @@ class VectorTable:
             distances /= 2
         found = list[Row]()
         for at in np.argsort(distances, kind="stable")[:k].tolist():
-            id, metadata = json.loads(self._files.note(int(fitting[at])))
-            found.append(Row(id, float(distances[at]), metadata))
+            note = self._files.note(int(fitting[at]))
+            if note is not None:
+                id, metadata = json.loads(note)
+                found.append(Row(id, float(distances[at]), metadata))
         return found
 
     def _strike(self, digests: Sequence[int]) -> None:

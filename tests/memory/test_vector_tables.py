@@ -102,6 +102,8 @@ def test_rows_are_put_over_those_of_their_ids_and_taken_out(tmp_path: Path) -> N
         table = VectorTable(tmp_path / "t", 8, True)
     table.delete(ids[:15])
     table.close()
+    notes = files_of(tmp_path / "t")[2].read_bytes()
+    assert ids[15].encode() in notes and ids[9].encode() not in notes
     emptied = VectorTable(tmp_path / "t", 8, True)
     assert (len(emptied), files_of(tmp_path / "t")[0].stat().st_size) == (0, 0), "most counted no more"
     emptied.close()
