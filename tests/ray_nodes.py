@@ -67,7 +67,12 @@ class Node:
         """End it with all its processes."""
         started = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
         self._process.terminate()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            # It asks a head that may be gone.
+            self._process.kill()
+            self._process.wait()
         _, alive = psutil.wait_procs(started, timeout=5)
         for process in alive:
             process.kill()
