@@ -194,12 +194,11 @@ class TrialRecords(Database):
             )
             wanted = col(Trial.run_id).in_([run.id for run in others if measured_alike(run, own)])
             goal = goal_of(own)
-            accuracy = col(Evaluation.measurement)["accuracy"].as_float()
             # Those that are told first, since reading one takes longer than finding it.
             newest = (
                 select(Evaluation.id)
                 .where(
-                    (col(Evaluation.loss) if goal.objective == "loss" else accuracy).is_not(None),
+                    col(Evaluation.loss if goal.objective == "loss" else Evaluation.accuracy).is_not(None),
                     col(Evaluation.id) <= own.evaluations_before,
                     select(Trial.id).where(col(Trial.evaluation_id) == col(Evaluation.id), wanted).exists(),
                 )
