@@ -27,7 +27,7 @@ _FIELDS = ("run_id", "source", "corpus", "fidelity", "architecture_hash", "param
 """What conditions can ask for."""
 _ID, _SQUARE, _FIRST = OWN, OWN + 1, OWN + 2
 _MISSING = int(np.iinfo(np.int64).min)
-_EQUALITY, _AMONG = ("$eq", "$ne", "$in", "$nin"), ("$in", "$nin")
+_EQUALITY, _AMONG = ("$eq", "$ne"), ("$in", "$nin")
 _FEW = 0.3
 """Where fewer than this share of the rows meet the conditions, these are copied out and looked at alone."""
 _NEARLY = 16
@@ -93,12 +93,10 @@ class VectorTable:
     def answers(self, where: Where) -> bool:
         """Whether it can tell what meets these conditions."""
         for key, symbol, operand in checks_of(where):
-            several = symbol in ("$in", "$nin")
-            if key not in _FIELDS or not all(
-                isinstance(one, str | int) for one in (operand if several else (operand,))
-            ):
+            if key not in _FIELDS or not _is_coded(symbol, operand):
                 return False
-            if isinstance(operand, str) and symbol not in ("$eq", "$ne"):
+            # Of texts there are hashes, which have no order.
+            if isinstance(operand, str) and symbol not in _EQUALITY:
                 return False
         return True
 
