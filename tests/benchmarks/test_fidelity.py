@@ -43,6 +43,7 @@ def test_a_ladder_that_tells_the_truth_finds_more_at_equal_cost() -> None:
     assert found[-1][0] == PLAIN and len(header) == len(found[0])
 
 
+@pytest.mark.slow
 def test_a_ladder_that_lies_finds_less() -> None:
     told = rows(32, noise=0.0)
     lies = [

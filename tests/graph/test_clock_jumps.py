@@ -39,6 +39,7 @@ def can_be_set(clock: Path) -> bool:
     return float(done.stdout) - time.time() > 900_000
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_to_and_fro(
     config_of: Callable[..., SearchConfig], survey_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

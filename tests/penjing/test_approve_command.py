@@ -38,6 +38,7 @@ def until(stream: Any, words: str) -> str:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_killed_search_is_decided_on_and_goes_on(
     settings_of: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

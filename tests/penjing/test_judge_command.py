@@ -64,7 +64,8 @@ def test_from_a_search_with_judges_to_the_same_after_the_fact(
     assert sorted(names) == ["agents 0", "agents 1", "local 0", "local 1", "random 0", "random 1"]
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
 def test_killed_half_way_and_started_again(config_file: Path, tmp_path: Path, kind: signal.Signals) -> None:
     command = [sys.executable, "-m", "penjing.main", "search", str(config_file), "--judges", "random", "--json"]
     with FakeOpenAI(seed=2, models=("fake",)) as server:

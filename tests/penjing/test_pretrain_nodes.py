@@ -109,6 +109,7 @@ def test_two_nodes_do_what_one_process_does_also_when_a_rank_dies_on_the_way(wor
     assert results[1]["loss"] == pytest.approx(results[0]["loss"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_two_ranks_of_one_node_and_one_sentence_for_bad_input(words: list[str], tmp_path: Path) -> None:
     process = started(words, tmp_path / "out", "--nnodes", "1", "--nproc-per-node", "2", "--json")
     said = process.communicate(timeout=200)

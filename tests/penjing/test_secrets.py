@@ -55,7 +55,7 @@ def test_a_key_is_in_no_file_and_no_output(config_file: Path, tmp_path: Path, mo
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("code", [401, 400])
+@pytest.mark.parametrize("code", [401, pytest.param(400, marks=pytest.mark.slow)])
 def test_a_server_that_repeats_the_key_does_not_make_us_print_it(
     code: int, config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,7 +287,10 @@ def test_a_killed_process_goes_on(request_of: Any, tmp_path: Path) -> None:
 CODE = "import sys; from tools.pretrain import *; pretrain(PretrainRequest.model_validate_json(sys.argv[1]))"
 
 
-@pytest.mark.parametrize("recipe", [{}, {"saliency": "second", "compact_every": 2, "update_steps": 2}])
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param({}, marks=pytest.mark.slow), {"saliency": "second", "compact_every": 2, "update_steps": 2}],
+)
 def test_two_ranks_grow_the_same_model_as_one(request_of: Any, tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Under torchrun with gloo, through drops and a checkpoint: the same groups, and losses to rounding."""
     one = request_of(output="one", recipe=recipe)
