@@ -1,7 +1,7 @@
 """What was read of the finished trials of a run: they do not change any more, and a search asks for them often."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import bindparam, func, select
 from sqlmodel import Session, col
@@ -31,23 +31,28 @@ class FinishedViews:
         """All trials of a run by number; `read` makes the views of its trials of these ids."""
         known, connection = self._runs.get(run_id) or _Known(), session.connection()
         stamp = tuple(connection.execute(_STAMP, {"run": run_id}).one())
-        ids = known.ids
+        if stamp == known.stamp and not known.open:
+            return list(known.views)
+        views, missing = {view.trial_id: view for view in known.views}, known.open
+        ids: Sequence[int] = list(views)
         if stamp != known.stamp:
             ids = list(connection.execute(_IDS, {"run": run_id}).scalars())
-        missing = [trial_id for trial_id in ids if trial_id not in known.views]
-        fresh = {view.trial_id: view for view in read(session, missing, run_id)} if missing else {}
-        views = {**known.views, **fresh}
-        if fresh or stamp != known.stamp:
-            kept = {trial_id: views[trial_id] for trial_id in ids if views[trial_id].evaluation_key is not None}
-            self._runs.pop(run_id, None)
-            self._runs[run_id] = _Known(stamp, ids, kept)
-            for oldest in list(self._runs)[:-_MOST_RUNS]:
-                del self._runs[oldest]
-        return [views[trial_id] for trial_id in ids]
+            missing = [trial_id for trial_id in ids if trial_id not in views or trial_id in known.open]
+        if missing:
+            views |= {view.trial_id: view for view in read(session, missing, run_id)}
+        found = [views[trial_id] for trial_id in ids]
+        unfinished = [trial_id for trial_id in missing if views[trial_id].evaluation_key is None]
+        self._runs.pop(run_id, None)
+        self._runs[run_id] = _Known(stamp, unfinished, found)
+        for oldest in list(self._runs)[:-_MOST_RUNS]:
+            self._runs.pop(oldest, None)
+        return list(found)
 
 
 @dataclass(frozen=True)
 class _Known:
+    """All trials of a run in their order, and the ids of those of them that had no evaluation yet."""
+
     stamp: tuple[object, ...] = ()
-    ids: Sequence[int] = ()
-    views: Mapping[int, TrialView] = field(default_factory=dict)
+    open: Sequence[int] = ()
+    views: Sequence[TrialView] = ()

@@ -1,8 +1,7 @@
 """What a search looks like to a searcher that knows nothing of language models: designs, values, a seed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel
 
@@ -12,8 +11,7 @@ Design = TypeVar("Design")
 Draft = TypeVar("Draft", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Tried(Generic[Design]):
+class Tried(NamedTuple, Generic[Design]):
     """A design that the search has tried. `value` is the lower the better.
 
     None: it failed, or is not measured yet; `running` says that its evaluation is under way.
