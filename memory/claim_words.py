@@ -144,6 +144,10 @@ class _Clause:
             found += [_range(words) for words in listed.group(1).split("+")]
         clause = re.sub(rf"\b(?:layers?|blocks?) {_RANGE}(?:\s*\+\s*{_RANGE})*", " ", clause)
         for name, count in re.findall(r"\b(first|last) (\d+)\b", clause):
+            if not int(count):
+                # `first 0-4`: neither so many layers nor these.
+                self.nonsense = True
+                continue
             found.append(f"0-{int(count) - 1}" if name == "first" else f"{max(0, depth - int(count))}-{depth - 1}")
         clause = re.sub(r"\b(?:first|last) \d+\b", " ", clause)
         found += [name for name, words in _PARTS.items() if re.search(rf"\b(?:{words})\b", clause)]

@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memory.claim_words import read_claim
@@ -77,6 +77,8 @@ WORDS = st.sampled_from(sorted(set(BABBLE.split())))
 
 
 @settings(deadline=None)
+@example("first 0-4")
+@example("fewer heads in the last 0 layers")
 @given(st.lists(WORDS, max_size=20).map(" ".join) | st.text(string.printable + "\u2013\u00e9\n", max_size=80))
 def test_babble_is_read_or_not_and_never_raises(text: str) -> None:
     claim = read_claim(text, 4)
