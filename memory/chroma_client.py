@@ -9,6 +9,9 @@ from tools.errors import InputError
 if TYPE_CHECKING:
     from chromadb.api.client import Client
 
+SYNC_THRESHOLD = 250
+"""Chroma writes its index to disk after this many changes; until then they are in its log, and openings repeat them."""
+
 
 class BrokenStoreError(InputError):
     """The folder of a vector store cannot be read. It is to be wiped and rebuilt."""

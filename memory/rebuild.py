@@ -1,14 +1,15 @@
 """The vector store from the records: opening it, making it again, and keeping the two equal."""
 
 import shutil
-from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from memory.chroma_client import BrokenStoreError
 from memory.indexing import index_prompts, index_trials
+from memory.progress import CHECKED, MADE_AGAIN, TRIALS, Told, nobody
 from memory.records import Records
+from memory.shared_folder import Claim, SharedFolder
+from memory.store_check import survives
 from memory.text_embedding import HASHED, TextEmbedding
 from memory.vector_collections import COLLECTIONS, CollectionName
 from memory.vectors import VectorStore
@@ -17,12 +18,8 @@ from tools.errors import InputError
 __all__ = ["index_prompts", "index_trials", "open_vectors", "rebuild_vectors", "reconcile_vectors"]
 
 _BATCH = 1000  # trials in memory at a time
-_BUSY_SECONDS = 60.0
-"""How long one change of the store may take while another process waits to copy it."""
 _NEWEST = 50
 _DESIGNS: tuple[CollectionName, ...] = ("architectures", "failures")
-Told = Callable[[int, int], None]
-"""Hears of long work: how much is done, and of how much."""
 
 
 def open_vectors(
@@ -31,74 +28,66 @@ def open_vectors(
     records: Records,
     url: str | None = None,
     embedding: TextEmbedding = HASHED,
-    told: Told | None = None,
+    told: Told = nobody,
 ) -> VectorStore:
     """The vector store in `shared_folder`, or on the Chroma server at `url`, brought in line with the records.
 
-    A folder that is missing, broken or incomplete, or whose last opening ended the process, is made again. While
-    another store has the shared folder, in this process or in another, a copy in `private_folder` takes its place, and
-    is removed when it is closed. A server is shared by all who use it, each set of records with its own collections.
-    `told` hears how many of the missing trials were put in, and of how many.
+    A folder that is missing, broken or incomplete is made again. One that its last owner did not close in order is
+    checked first, by a process of its own, since damaged files can end a process. While another store has the shared
+    folder, in this process or in another, a copy in `private_folder` takes its place, and is removed when it is closed.
+    A server is shared by all who use it, each set of records with its own collections. `told` hears of what takes long.
 
     Raises:
         InputError: neither folder can be used, the server cannot be reached, or texts cannot be embedded.
     """
     if url is not None:
         return _reconciled(VectorStore(url, embedding=embedding, prefix=f"{records.identity}-"), records, told)
-    lock = FileLock(shared_folder.with_name(f"{shared_folder.name}.lock"), blocking=False)
-    busy = FileLock(shared_folder.with_name(f"{shared_folder.name}.busy"), timeout=_BUSY_SECONDS)
     try:
         shared_folder.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        folder, temporary = shared_folder, False
-    except Timeout:
-        _copy(shared_folder, private_folder, busy)
-        folder, temporary = private_folder, True
+        claim = SharedFolder(shared_folder).take_or_copy(private_folder)
     except OSError as error:
         raise InputError(
             f"the folder of the vectors {shared_folder} cannot be used ({error.strerror}); choose another place"
         ) from error
 
     def opened() -> VectorStore:
-        held, still = (None, None) if temporary else (lock, busy)
-        return _reconciled(VectorStore(folder, held, temporary, embedding, busy=still), records, told)
+        return _reconciled(VectorStore(claim.path, claim, embedding, told=told), records, told)
 
-    # Damaged index files can crash the whole process, beyond any exception: the next opening finds this mark.
-    opening = folder.with_name(f"{folder.name}.opening")
-    try:
-        if opening.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        opening.parent.mkdir(parents=True, exist_ok=True)
-        opening.touch()
+    with ExitStack() as stack:
+        # Where this fails the next opening looks at what it left.
+        stack.callback(claim.release, in_order=False)
         try:
-            store = opened()
-        except BrokenStoreError:
-            shutil.rmtree(folder)
-            store = opened()
-        opening.unlink()
+            _drop_what_crashes(claim, told)
+            try:
+                store = opened()
+            except BrokenStoreError:
+                told(MADE_AGAIN, 0, 0)
+                shutil.rmtree(claim.path)
+                store = opened()
+            claim.note("open")
+        except (OSError, BrokenStoreError) as error:
+            raise InputError(
+                f"the vectors in {claim.path} are broken and cannot be made again ({error}); choose another place"
+            ) from error
+        stack.pop_all()
         return store
-    except (OSError, BrokenStoreError) as error:
-        lock.release()
-        raise InputError(
-            f"the vectors in {folder} are broken and cannot be made again ({error}); choose another place"
-        ) from error
-    except InputError:
-        opening.unlink(missing_ok=True)
-        lock.release()
-        raise
 
 
-def _copy(shared: Path, private: Path, busy: FileLock) -> None:
-    """What the owner of the shared folder has written so far; nothing where it cannot be had, so that all is filled."""
-    shutil.rmtree(private, ignore_errors=True)
-    try:
-        with busy:
-            shutil.copytree(shared, private)
-    except (OSError, shutil.Error):  # Timeout is an OSError
-        shutil.rmtree(private, ignore_errors=True)
+def _drop_what_crashes(claim: Claim, told: Told) -> None:
+    """Remove a folder that was not closed in order and cannot be used."""
+    if claim.left == "closed" or not claim.path.exists():
+        return
+    # Where the process ended although a check had been passed, the check has missed something.
+    if claim.left != "checked":
+        busy = None if claim.busy is None else Path(claim.busy.lock_file)
+        if survives(claim.path, busy, lambda: told(CHECKED, 0, 0)):
+            claim.note("checked")
+            return
+    told(MADE_AGAIN, 0, 0)
+    shutil.rmtree(claim.path)
 
 
-def _reconciled(store: VectorStore, records: Records, told: Told | None) -> VectorStore:
+def _reconciled(store: VectorStore, records: Records, told: Told) -> VectorStore:
     try:
         reconcile_vectors(records, store, told)
     except InputError:
@@ -113,7 +102,7 @@ def rebuild_vectors(records: Records, store: VectorStore) -> None:
     reconcile_vectors(records, store)
 
 
-def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = None) -> bool:
+def reconcile_vectors(records: Records, store: VectorStore, told: Told = nobody) -> bool:
     """Compare counts and the newest; where they differ, add what the store lacks, take out what the records lack.
 
     Lessons are not counted: they go in before their designs, and what could not be put in is marked.
@@ -146,8 +135,7 @@ def reconcile_vectors(records: Records, store: VectorStore, told: Told | None = 
         for run_id, number in lacking[start : start + _BATCH]:
             batch.setdefault(run_id, []).append(number)
         store.add_trials([one for run_id, some in batch.items() for one in records.indexable_trials(run_id, some)])
-        if told is not None:
-            told(min(start + _BATCH, len(lacking)), len(lacking))
+        told(TRIALS, min(start + _BATCH, len(lacking)), len(lacking))
     index_prompts(store, [prompt for prompt in prompts if prompt.hash not in present["prompts"]])
     # Last, since the mark that something is missing is among them.
     store.delete("prompts", present["prompts"] - {prompt.hash for prompt in prompts})

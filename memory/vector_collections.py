@@ -8,7 +8,6 @@ neighbours than are wanted are looked at, and those that meet it are taken. Only
 enough for Chroma's own search among what meets it.
 """
 
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from memory.chroma_client import BrokenStoreError, open_folder, open_server, unreachable
+from memory.chroma_client import SYNC_THRESHOLD, BrokenStoreError, open_folder, open_server, unreachable
 from memory.conditions import Where, chroma_conditions, matcher
 from memory.embeddings import ARCHITECTURE_DIMENSIONS, ARCHITECTURE_EMBEDDING
+from memory.progress import Told, nobody
+from memory.shared_folder import Claim
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
 from memory.vector_rows import Row
 from memory.vector_tables import TableShape, VectorTables
@@ -27,7 +28,6 @@ from tools.failures import FULL_DISK
 
 if TYPE_CHECKING:
     import chromadb
-    from filelock import BaseFileLock
 
 CollectionName = Literal["architectures", "failures", "lessons", "prompts"]
 COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "failures", "lessons", "prompts")
@@ -39,8 +39,6 @@ _IN_TABLES: tuple[CollectionName, ...] = ("architectures", "failures", "lessons"
 _LAYOUT = 2
 """Whoever changes what is kept with the vectors counts on, and stores are made again."""
 
-# Chroma writes its index to disk after this many changes; until then they are in its log, and an opening repeats them.
-_SYNC_THRESHOLD = 250
 # So many candidates are kept on the way to the nearest. Sentences are all about equally far from one another.
 _CANDIDATES = {"architectures": 200, "failures": 200, "lessons": 1500, "prompts": 200}
 # So many neighbours are looked at for those that meet a condition, before Chroma looks among what meets it.
@@ -60,25 +58,23 @@ class VectorCollections:
     def __init__(
         self,
         place: Path | str,
-        lock: "BaseFileLock | None" = None,
-        temporary: bool = False,
+        claim: Claim | None = None,
         embedding: TextEmbedding = HASHED,
         prefix: str = "",
-        busy: "BaseFileLock | None" = None,
+        told: Told = nobody,
     ) -> None:
-        """Open or make the store in a folder, or on the server of a URL. `lock` is let go by `close`.
+        """Open or make the store in a folder, or on the server of a URL. `claim`, on the folder, is let go by `close`.
 
-        A `temporary` folder is removed by `close`. `busy` is held while the folder may be changed. `prefix` begins the
-        names of all collections.
+        `prefix` begins the names of all collections. `told` hears of what takes long.
 
         Raises:
             BrokenStoreError: what is in the folder cannot be read.
             InputError: the folder cannot be made, or the server cannot be reached.
         """
         self.place = place
-        self.temporary = temporary
         self.embedding = embedding
-        self._lock, self._busy, self._prefix = lock, busy, prefix
+        self._claim, self._prefix, self._told = claim, prefix, told
+        self._is_sound = True
         self._open()
 
     @property
@@ -106,7 +102,7 @@ class VectorCollections:
                         configuration={
                             "hnsw": {
                                 "space": "l2" if name in _SHAPES else "cosine",
-                                "sync_threshold": _SYNC_THRESHOLD,
+                                "sync_threshold": SYNC_THRESHOLD,
                                 "ef_search": _CANDIDATES[name],
                             }
                         },
@@ -134,7 +130,7 @@ class VectorCollections:
             },
         )
         for name in _IN_TABLES:
-            self._tables.open(name, self._collections[name], counts[name])
+            self._tables.open(name, self._collections[name], counts[name], self._told)
 
     def _stored_name(self, name: CollectionName) -> str:
         embedding = ARCHITECTURE_EMBEDDING if name in _SHAPES else self.embedding.name
@@ -147,7 +143,7 @@ class VectorCollections:
         """
         collection = self._collections[name]
         count = collection.count()
-        wanted = min(count, 2 * _SYNC_THRESHOLD)
+        wanted = min(count, 2 * SYNC_THRESHOLD)
         if not wanted:
             return count
         stored = collection.get(limit=1, include=["embeddings"])["embeddings"]
@@ -170,13 +166,12 @@ class VectorCollections:
     def close(self) -> None:
         """Let go of the store. Closing twice is harmless."""
         self.detach()
-        if self.temporary:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.release()
+        if self._claim is not None:
+            self._claim.release(in_order=self._is_sound)
+            self._claim = None
 
     def detach(self) -> None:
-        """Close, but keep the lock and the folder for a store that is opened in this one's place."""
+        """Close, but keep the folder for a store that is opened in this one's place."""
         if self._tables is not None:
             self._tables.close()
         self._client.close()
@@ -304,7 +299,8 @@ class VectorCollections:
 
     def _kept_still(self) -> AbstractContextManager[object]:
         """Chroma may write to its folder whenever it is used, also when it is asked."""
-        return nullcontext() if self._busy is None else self._busy
+        busy = None if self._claim is None else self._claim.busy
+        return nullcontext() if busy is None else busy
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -325,6 +321,7 @@ class VectorCollections:
             try:
                 yield
             except InternalError as error:
+                self._is_sound = False
                 if "disk is full" in str(error):
                     raise InputError(f"{FULL_DISK} What the vectors in {self.place} lack is put in then.") from error
                 raise InputError(
@@ -335,6 +332,7 @@ class VectorCollections:
     def _failure(self, error: Exception) -> InputError:
         if isinstance(self.place, str):
             return unreachable(self.place, error)
+        self._is_sound = False
         return BrokenStoreError(
             f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memory.conditions import Where
+from memory.progress import TABLE_ROWS, Told
 from memory.table_files import BrokenTableError, files_of
 from memory.vector_rows import Row
 from memory.vector_table import VectorTable
@@ -43,21 +44,21 @@ class VectorTables:
                 if file not in current:
                     _unlink(file)
 
-    def open(self, name: str, collection: "chromadb.Collection", count: int) -> None:
-        """Open the table of a collection that has `count` entries, and bring it in line with it."""
+    def open(self, name: str, collection: "chromadb.Collection", count: int, told: Told) -> None:
+        """Open the table of a collection that has `count` entries, and bring it in line with it; `told` hears of it."""
         shape = self._shapes[name]
         if count * shape.dimensions * 4 > _LARGEST:
             self._take_away(name)
             return
         for _attempt in range(2):
             try:
-                self._fill(name, shape, collection, count)
+                self._fill(name, shape, collection, count, told)
                 return
             except (OSError, BrokenTableError):
                 # What is damaged goes, and is made from nothing.
                 self._take_away(name)
 
-    def _fill(self, name: str, shape: TableShape, collection: "chromadb.Collection", count: int) -> None:
+    def _fill(self, name: str, shape: TableShape, collection: "chromadb.Collection", count: int, told: Told) -> None:
         table = VectorTable(self._folder / shape.stored_name, shape.dimensions, shape.euclidean)
         self._opened.append(table)
         self._tables[name] = table
@@ -70,6 +71,7 @@ class VectorTables:
             found: Any = collection.get(ids=missing[start : start + _BATCH], include=["embeddings", "metadatas"])
             if found["ids"]:
                 table.upsert(found["ids"], found["embeddings"], [one or {} for one in found["metadatas"]])
+            told(TABLE_ROWS, min(start + _BATCH, len(missing)), len(missing))
 
     def upsert(self, name: str, ids: Sequence[str], vectors: Any, metadatas: Sequence[dict[str, Any]]) -> None:
         """Put rows into the table of a collection, after that."""

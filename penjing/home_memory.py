@@ -33,10 +33,12 @@ from memory.forgetting import Forgetting, forget_run, what_goes
 from memory.importing import ImportReport, import_records
 from memory.lookup import Found, FoundDesign, search_shape, search_words
 from memory.pattern_book import note_missing_patterns, patterns_of
-from memory.rebuild import Told, open_vectors, reconcile_vectors
+from memory.progress import Told, nobody
+from memory.rebuild import open_vectors, reconcile_vectors
 from memory.records import Records
 from memory.run_lock import run_held
 from memory.settings import StoreSettings
+from memory.shared_folder import Claim, SharedFolder
 from memory.text_embedding import TextEmbedding
 from memory.vectors import VectorStore
 from memory.views import TrialView
@@ -55,10 +57,11 @@ class Memory:
     Reading works while searches run. Every method raises InputError, one sentence, for bad input.
     """
 
-    def __init__(self, home: Path | None = None, settings: StoreSettings | None = None) -> None:
+    def __init__(self, home: Path | None = None, settings: StoreSettings | None = None, told: Told = nobody) -> None:
         """The memory in `home`, by default that of `penjing search`. Raises InputError where nothing is recorded.
 
         Where its vectors are say `settings`; without them the environment (PENJING_VECTORS ...), else the latest run.
+        `told` hears of what takes long: what is done, how much of it, and of how much.
         """
         self.home = Home(home or home_folder())
         if not self.home.records.is_file():
@@ -67,7 +70,7 @@ class Memory:
         self._closing = ExitStack()
         self._closing.callback(self.records.close)
         self._vectors: VectorStore | None = None
-        self._settings = settings
+        self._settings, self.told = settings, told
 
     def close(self) -> None:
         """Let go of the records and the vectors."""
@@ -83,7 +86,7 @@ class Memory:
     @property
     def vectors(self) -> VectorStore:
         """The vector store in line with the records; while a search has it, a copy."""
-        return self._vectors or self._open_vectors(None)
+        return self._vectors or self._open_vectors()
 
     @cached_property
     def settings(self) -> StoreSettings:
@@ -95,11 +98,11 @@ class Memory:
         config = SearchConfig(**{name: own[name] for name in names if name in own})
         return StoreSettings(**{name: getattr(config, name) for name in StoreSettings.model_fields})
 
-    def _open_vectors(self, told: Told | None) -> VectorStore:
+    def _open_vectors(self) -> VectorStore:
         private = Path(tempfile.mkdtemp(prefix="penjing-vectors-"))
         self._closing.callback(shutil.rmtree, private, ignore_errors=True)
         url, embedding = self.settings.vectors, self._embedding
-        self._vectors = open_vectors(self.home.vectors, private / "vectors", self.records, url, embedding, told)
+        self._vectors = open_vectors(self.home.vectors, private / "vectors", self.records, url, embedding, self.told)
         self._closing.callback(self._vectors.close)
         return self._vectors
 
@@ -141,11 +144,10 @@ class Memory:
             "bytes": {"records": records, **{name: _bytes_of(path) for name, path in parts.items()}},
         }
 
-    def rebuild(self, told: Told | None = None) -> dict[str, int]:
+    def rebuild(self) -> dict[str, int]:
         """Make the vector store again from the records; how many entries each collection then has.
 
-        Patterns of runs of before these were noted are noted too. `told` hears how many trials are done, and of how
-        many. Raises InputError while another process has the store.
+        Patterns of runs of before these were noted are noted too. Raises InputError while another process has it.
         """
         if self._vectors is not None:
             raise InputError(
@@ -155,15 +157,15 @@ class Memory:
         if self.settings.vectors is not None:
             store = self.vectors
             store.wipe()
-            reconcile_vectors(self.records, store, told)
+            reconcile_vectors(self.records, store, self.told)
             return {str(name): count for name, count in store.counts().items()}
-        with self._free_vectors() as free:
-            if not free:
+        with self._free_vectors() as claim:
+            if claim is None:
                 raise InputError(
                     f"Another process has the vectors in {self.home.vectors}, a search perhaps: wait for it or stop it."
                 )
             shutil.rmtree(self.home.vectors, ignore_errors=True)
-        return {str(name): count for name, count in self._open_vectors(told).counts().items()}
+        return {str(name): count for name, count in self._open_vectors().counts().items()}
 
     def what_goes(self, run: str) -> Forgetting:
         """What `forget` would take away."""
@@ -186,9 +188,9 @@ class Memory:
             for name in gone.folders:
                 shutil.rmtree(self.home.evaluation(name), ignore_errors=True)
             shutil.rmtree(folder.path, ignore_errors=True)
-        with self._free_vectors() as free:
+        with self._free_vectors() as claim:
             pass
-        if free or self.settings.vectors is not None:
+        if claim is not None or self.settings.vectors is not None:
             # Opening the store takes out what the records have no more; a search that has it does so at its next start.
             self.vectors.counts()
         return gone
@@ -242,35 +244,29 @@ class Memory:
         if (url := self.settings.vectors) is not None:
             with VectorStore(url, embedding=self._embedding, prefix=f"{self.records.identity}-") as store:
                 return _compared(dict(store.counts()), expected)
-        mark = self.home.vectors.with_name(f"{self.home.vectors.name}.opening")
-        with self._free_vectors() as free:
-            if not free:
+        with self._free_vectors() as claim:
+            if claim is None:
                 return {"state": "in use", "expected": expected}
-            if not self.home.vectors.is_dir() or mark.exists():
+            if not self.home.vectors.is_dir():
                 return {"state": "not there; made at the next use", "expected": expected}
-            mark.touch()
+            if claim.left != "closed":
+                return {"state": "not closed in order; checked at the next use", "expected": expected}
             try:
                 with VectorStore(self.home.vectors, embedding=self._embedding) as store:
                     counts = dict(store.counts())
             except InputError:
                 return {"state": "broken; made again at the next use", "expected": expected}
-            finally:
-                mark.unlink(missing_ok=True)
         return _compared(counts, expected)
 
     @contextmanager
-    def _free_vectors(self) -> Iterator[bool]:
-        """Whether nobody has the vector store; for that long nobody takes it."""
-        lock = FileLock(self.home.vectors.with_name(f"{self.home.vectors.name}.lock"), blocking=False)
+    def _free_vectors(self) -> Iterator[Claim | None]:
+        """The folder of the vectors if nobody has it; for that long nobody takes it."""
+        claim = SharedFolder(self.home.vectors).take()
         try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
+            yield claim
         finally:
-            lock.release()
+            if claim is not None:
+                claim.release(in_order=claim.left == "closed")
 
 
 def _compared(counts: dict[Any, int], expected: dict[Any, int]) -> dict[str, Any]:

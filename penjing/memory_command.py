@@ -15,7 +15,7 @@ from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from memory.filters import Filter
-    from memory.rebuild import Told
+    from memory.progress import Told
 
 memory_app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +62,7 @@ def search(
         from penjing.memory_tables import found_tables
 
         chosen = _kinds(kinds or [])
-        with Memory() as opened:
+        with _bar() as told, Memory(told=told) as opened:
             where = _filter(opened, source, run, fidelity, min_parameters, max_parameters)
             found = opened.search(text, k, where, chosen)
         if as_json:
@@ -95,7 +95,7 @@ def like(
         from penjing.home_memory import Memory
         from penjing.memory_tables import designs_table
 
-        with Memory() as opened:
+        with _bar() as told, Memory(told=told) as opened:
             asked = opened.trial(trial)
             where = _filter(opened, source, run, fidelity, min_parameters, max_parameters)
             found = opened.like(trial, k, replace(where, unlike=asked.identity))
@@ -132,8 +132,8 @@ def rebuild(as_json: JsonOption = False, debug: DebugOption = False) -> None:
     with reported_errors(as_json, debug):
         from penjing.home_memory import Memory
 
-        with Memory() as opened, _bar("trials") as told:
-            counts = opened.rebuild(told)
+        with _bar() as told, Memory(told=told) as opened:
+            counts = opened.rebuild()
         if as_json:
             print(json.dumps(counts))
         else:
@@ -168,7 +168,9 @@ def forget(
                     raise InputError(f"Nobody can be asked here: to forget run {plan.run} for good, add --yes.")
                 if not typer.confirm("Forget it for good? This cannot be undone.", err=True):
                     raise InputError("Nothing was forgotten.")
-            gone = opened.forget(plan.run)
+            with _bar() as told:
+                opened.told = told
+                gone = opened.forget(plan.run)
         if as_json:
             print(gone.model_dump_json(exclude={"folders"}))
         else:
@@ -222,8 +224,8 @@ def import_(
         from penjing.home_memory import Memory
         from penjing.memory_tables import import_lines
 
-        with _readable(file) as lines, Memory.into() as opened, _bar("lines") as told:
-            report = opened.take_in(lines, lambda number: told(number, 0))
+        with _readable(file) as lines, Memory.into() as opened, _bar() as told:
+            report = opened.take_in(lines, lambda number: told("lines", number, 0))
         if as_json:
             print(report.model_dump_json())
         else:
@@ -277,16 +279,21 @@ def _readable(file: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _bar(unit: str) -> "Iterator[Told]":
-    """A bar on a terminal, nothing in a log; a total of 0 is one that is not known."""
+def _bar() -> "Iterator[Told]":
+    """Sentences, and on a terminal a bar for each kind of work; a total of 0 is one that is not known."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = terminal(stderr=True)
-    columns = (TextColumn(f"{{task.completed:,.0f}} {unit}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    text = TextColumn("{task.completed:,.0f} {task.description}")
+    columns, tasks = (text, BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()), dict[str, Any]()
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=None)
 
-        def told(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total or None)
+        def told(what: str, done: int, total: int) -> None:
+            if not done and not total:
+                bar.console.print(what, highlight=False, markup=False, soft_wrap=True)
+                return
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=None)
+            bar.update(tasks[what], completed=done, total=total or None)
 
         yield told

@@ -39,7 +39,7 @@ def agree(records: Records, store: VectorStore) -> None:
         assert table.ids() == store.ids(name)  # type: ignore[arg-type]
 
 
-def kill_while_writing(folder: Path, kills: int) -> None:
+def kill_while_writing(folder: Path, kills: int, checks: list[bool]) -> None:
     delays, acknowledged = random.Random(kills), set[str]()
     for round_ in range(kills):
         # So many lessons that Chroma writes its index to the disk now and then.
@@ -61,16 +61,18 @@ def kill_while_writing(folder: Path, kills: int) -> None:
                 newest = sorted(acknowledged)[-1]
                 (found,) = store.lessons(newest, 1, {"run_id": newest.partition("/")[0]})
                 assert found.text.startswith(newest.partition("/")[0])
+        assert len(checks) == round_ + 1
+    print(f"{kills} kills: {checks.count(False)} of the stores that they left could not be used")
 
 
-def test_records_and_vectors_agree_after_kill_9(tmp_path: Path) -> None:
-    kill_while_writing(tmp_path, 3)
+def test_records_and_vectors_agree_after_kill_9(tmp_path: Path, checks: list[bool]) -> None:
+    kill_while_writing(tmp_path, 3, checks)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_records_and_vectors_agree_after_50_times_kill_9(tmp_path: Path) -> None:
-    kill_while_writing(tmp_path, 50)
+def test_records_and_vectors_agree_after_50_times_kill_9(tmp_path: Path, checks: list[bool]) -> None:
+    kill_while_writing(tmp_path, 50, checks)
 
 
 def test_two_at_once_lose_nothing_and_each_finds_its_own(tmp_path: Path) -> None:

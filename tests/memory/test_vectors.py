@@ -21,9 +21,11 @@ ROOT = Path(__file__).parents[2]
 EXPECTED = {"architectures": 7, "failures": 1, "lessons": 16, "prompts": 1}
 
 
-def test_a_new_store_is_filled_from_the_records(store: VectorStore, filled: Records) -> None:
+def test_a_new_store_is_filled_from_the_records(
+    store: VectorStore, filled: Records, places: tuple[Path, Path], vectors_url: str | None
+) -> None:
     assert store.counts() == EXPECTED == filled.indexed_counts()
-    assert not store.temporary
+    assert store.place == (vectors_url or places[0])
 
 
 @pytest.mark.parametrize("turn", range(8))

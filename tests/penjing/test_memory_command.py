@@ -128,6 +128,16 @@ def test_stats_count_and_leave_the_vectors_as_they_are(home: Path) -> None:
     assert "agree" in said("stats") and "11 done, 2 failed" in said("stats")
 
 
+def test_stats_leave_vectors_that_were_not_closed_to_the_next_use(home: Path) -> None:
+    (home / "vectors.open").write_text("open")
+    for index in home.glob("vectors/*/header.bin"):
+        index.write_bytes(bytes(index.stat().st_size))
+    for _ in range(2):
+        assert document("stats")["vectors"]["state"] == "not closed in order; checked at the next use"
+    assert len(document("like", "latest/3")["designs"]) == 5
+    assert document("stats")["vectors"]["state"] == "agree"
+
+
 def test_reading_works_while_another_process_has_the_vectors(home: Path) -> None:
     with FileLock(home / "vectors.lock"):
         assert len(document("search", "narrow late FFN", "--kind", "lessons")["lessons"]) == 5
