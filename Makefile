@@ -11,7 +11,7 @@ search: install
 test: install programs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.security.secrets
 	$(BIN)/python -m tests.security.audit

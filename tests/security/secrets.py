@@ -70,8 +70,8 @@ def scan(root: Path, names: Iterable[str]) -> list[str]:
         }
         with transient_settings(settings):
             found = SecretsCollection(root=str(root))
-            for name in some:
-                found.scan_file(name)
+            # In as many processes as there are cores.
+            found.scan_files(*some)
         said += [f"{name}, line {secret.line_number}: looks like a secret ({secret.type})" for name, secret in found]
     return sorted(said)
 
