@@ -1,14 +1,15 @@
 """What people look up in memory: designs near in shape, and designs, lessons and prompts near in wording."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from sqlmodel import col, select
 
 from memory.filters import Filter
 from memory.outcomes import describe_outcome, reason_of_failure
 from memory.records import Records
-from memory.tables import Run
+from memory.tables import Evaluation, Promotion, Run
 from memory.vectors import Passage, VectorStore
 from memory.views import TrialView
 from tools.architecture import Architecture
@@ -105,13 +106,48 @@ def search_shape(records: Records, vectors: VectorStore, trial: TrialView, k: in
     if run.source_architecture is None:
         raise InputError(f"run {run.id} has not surveyed its source model yet, and shapes are told relative to that")
     reference = Architecture.model_validate(run.source_architecture)
-    rows = vectors.nearest(trial.architecture, reference, _WIDER * k, where.of_designs())
+    rows = [
+        row
+        for conditions in _of_designs(records, where)
+        for row in vectors.nearest(trial.architecture, reference, _WIDER * k, conditions)
+    ]
     known = _known(records, {row.id for row in rows})
     found: dict[str, FoundDesign] = {}
-    for row in rows:
-        if (entry := known.get(row.id)) is not None:
+    for row in sorted(rows, key=lambda row: row.distance):
+        entry = known.get(row.id)
+        if entry is not None and _admits(where, entry.view):
             found.setdefault(entry.view.identity, _design(entry, row.distance))
     return list(found.values())[:k]
+
+
+def require_fidelity(records: Records, where: Filter) -> None:
+    """Raises InputError where nothing was ever measured at the fidelity that is asked for."""
+    if where.fidelity is None:
+        return
+    with records.reading() as session:
+        known = sorted(session.exec(select(Evaluation.fidelity).distinct()))
+    if where.fidelity not in known:
+        raise InputError(
+            f"Nothing was measured at the fidelity {where.fidelity!r}; "
+            + (f"there is {', '.join(known)}." if known else "nothing was measured at all yet.")
+        )
+
+
+def _of_designs(records: Records, where: Filter) -> list[dict[str, Any]]:
+    """The conditions on vectors of designs. These know the first rung alone: who climbed is found by the design."""
+    conditions = where.of_designs()
+    if where.fidelity is None:
+        return [conditions]
+    query = (
+        select(Evaluation.architecture_hash)
+        .join(Promotion, col(Promotion.evaluation_id) == col(Evaluation.id))
+        .where(Promotion.fidelity == where.fidelity)
+        .distinct()
+    )
+    with records.reading() as session:
+        climbed = sorted(set(session.exec(query)) - {where.unlike})
+    above = {key: value for key, value in conditions.items() if key != "fidelity"}
+    return [conditions, above | {"architecture_hash": {"$in": climbed}}] if climbed else [conditions]
 
 
 def _prompts(records: Records, vectors: VectorStore, text: str, k: int, where: Filter) -> list[FoundPrompt]:
@@ -179,9 +215,9 @@ def _design(entry: _Known, distance: float, lesson: str | None = None) -> FoundD
 
 def _admits(where: Filter, view: TrialView) -> bool:
     """What the metadata of a lesson cannot say."""
-    size, fidelities = view.architecture.parameters, {view.fidelity, *(one.fidelity for one in view.rungs)}
+    size, rungs = view.architecture.parameters, {one.fidelity for one in view.rungs if one.measurement is not None}
     checks: tuple[tuple[object, Callable[[], bool]], ...] = (
-        (where.fidelity, lambda: where.fidelity in fidelities),
+        (where.fidelity, lambda: where.fidelity in rungs | {view.fidelity}),
         (where.min_parameters, lambda: size >= (where.min_parameters or 0)),
         (where.max_parameters, lambda: size <= (where.max_parameters or 0)),
         (where.succeeded, lambda: view.succeeded == where.succeeded),

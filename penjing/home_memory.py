@@ -31,7 +31,7 @@ from memory.exchange import export_lines
 from memory.filters import Filter
 from memory.forgetting import Forgetting, forget_run, what_goes
 from memory.importing import ImportReport, import_records
-from memory.lookup import Found, FoundDesign, search_shape, search_words
+from memory.lookup import Found, FoundDesign, require_fidelity, search_shape, search_words
 from memory.pattern_book import note_missing_patterns, patterns_of
 from memory.progress import Told, nobody
 from memory.rebuild import open_vectors, reconcile_vectors
@@ -114,12 +114,16 @@ class Memory:
         """The `k` designs, lessons and prompts that are nearest in wording."""
         if not text.strip():
             raise InputError("There is nothing to search for: give some words, like 'narrow late FFN'.")
-        return search_words(self.records, self.vectors, text, k, where or Filter(), kinds)
+        where = where or Filter()
+        require_fidelity(self.records, where)
+        return search_words(self.records, self.vectors, text, k, where, kinds)
 
     def like(self, trial: str, k: int = 5, where: Filter | None = None) -> list[FoundDesign]:
         """The `k` designs that are nearest in shape to trial `RUN/NUMBER`, without that design itself."""
         found = self.trial(trial)
-        return search_shape(self.records, self.vectors, found, k, where or Filter(unlike=found.identity))
+        where = where or Filter(unlike=found.identity)
+        require_fidelity(self.records, where)
+        return search_shape(self.records, self.vectors, found, k, where)
 
     def trial(self, name: str) -> TrialView:
         """Trial `RUN/NUMBER`; the run may be the beginning of an id, or latest."""
@@ -188,12 +192,15 @@ class Memory:
             for name in gone.folders:
                 shutil.rmtree(self.home.evaluation(name), ignore_errors=True)
             shutil.rmtree(folder.path, ignore_errors=True)
+        self._bring_in_line()
+        return gone
+
+    def _bring_in_line(self) -> None:
+        """Open the vectors, which puts in and takes out; a search that has them does so at its next start."""
         with self._free_vectors() as claim:
             pass
         if claim is not None or self.settings.vectors is not None:
-            # Opening the store takes out what the records have no more; a search that has it does so at its next start.
             self.vectors.counts()
-        return gone
 
     def export(self, file: IO[str], runs: Sequence[str] = ()) -> list[str]:
         """Write runs, by default all, as JSON lines into an open file; their ids."""
@@ -219,31 +226,42 @@ class Memory:
         return written
 
     @classmethod
-    def into(cls, home: Path | None = None) -> "Memory":
+    def into(cls, home: Path | None = None, told: Told = nobody) -> "Memory":
         """The memory of a home that is made where there is none, to import into."""
         place = Home(home or home_folder())
         place.create()
         Records.open(place.records).close()
-        return cls(place.path)
+        return cls(place.path, told=told)
 
-    def take_in(self, file: IO[bytes], told: Any = lambda _: None) -> ImportReport:
+    def take_in(self, file: IO[bytes]) -> ImportReport:
         """Import what `export` wrote; `file` must be seekable. Searches go on meanwhile.
 
-        One that was stopped goes on when the file is imported again. Raises InputError where a line is wrong, and then
-        nothing was imported, and while another import works.
+        One that was stopped goes on when the file is imported again. Vectors of it are made unless a search has them,
+        which takes them in at its next start. Raises InputError where a line is wrong, and then nothing was imported,
+        and while another import works.
         """
         try:
             with FileLock(self.home.path / "import.lock", blocking=False):
-                return import_records(self.records, file, _check_run, told)  # type: ignore[arg-type]
+                report = import_records(
+                    self.records,
+                    file,  # type: ignore[arg-type]
+                    _check_run,
+                    lambda number: self.told("lines", number, 0),
+                )
         except Timeout as error:
             raise InputError(f"Another import into {self.home.path} is at work: wait for it.") from error
+        try:
+            self._bring_in_line()
+        except InputError as error:
+            self.told(f"All is imported; its vectors are made at the next use ({error}).", 0, 0)
+        return report
 
     def _agreement(self) -> dict[str, Any]:
         """Whether the vector store holds what the records say it should; it is left as it is."""
-        expected = dict(self.records.indexed_counts())
+        expected = {str(name): count for name, count in self.records.indexed_counts().items()}
         if (url := self.settings.vectors) is not None:
             with VectorStore(url, embedding=self._embedding, prefix=f"{self.records.identity}-") as store:
-                return _compared(dict(store.counts()), expected)
+                return self._compared(store, expected)
         with self._free_vectors() as claim:
             if claim is None:
                 return {"state": "in use", "expected": expected}
@@ -252,11 +270,33 @@ class Memory:
             if claim.left != "closed":
                 return {"state": "not closed in order; checked at the next use", "expected": expected}
             try:
-                with VectorStore(self.home.vectors, embedding=self._embedding) as store:
-                    counts = dict(store.counts())
+                with VectorStore(self.home.vectors, embedding=self._embedding, told=self.told) as store:
+                    return self._compared(store, expected)
             except InputError:
                 return {"state": "broken; made again at the next use", "expected": expected}
-        return _compared(counts, expected)
+
+    def _compared(self, store: VectorStore, expected: dict[str, int]) -> dict[str, Any]:
+        """Whether a store has what it should, or lacks no more than running searches have not put in yet."""
+        counts: dict[str, int] = {str(name): count for name, count in store.counts().items()}
+        state = "agree"
+        if counts != expected:
+            waiting = self._waiting(store)
+            late = {"lessons": sum(waiting.values()), "prompts": expected["prompts"] - counts["prompts"]}
+            lacking = {name: expected[name] - counts[name] for name in expected}
+            designs = lacking.pop("architectures") + lacking.pop("failures")
+            state = "differ; brought in line at the next use"
+            if waiting and (designs, lacking) == (len(waiting), late) and late["prompts"] >= 0:
+                number = f"{len(waiting):,} trial{'s' * (len(waiting) > 1)}"
+                state = f"agree; {number} of a running search wait{'s' * (len(waiting) == 1)} to be put in"
+        return {"state": state, "counts": counts, "expected": expected}
+
+    def _waiting(self, store: VectorStore) -> dict[str, int]:
+        """The finished trials of running searches that a store lacks, and how many lessons each has."""
+        running = {run.id for run in self.records.runs() if status_of(run, self.home.path) == "running"}
+        trials = self.records.indexed_trials() if running else {}
+        names = {f"{run}/{number}": lines for run in running for number, lines in trials.get(run, {}).items()}
+        there = store.ids("architectures", list(names)) | store.ids("failures", list(names))
+        return {name: lines for name, lines in names.items() if name not in there}
 
     @contextmanager
     def _free_vectors(self) -> Iterator[Claim | None]:
@@ -267,11 +307,6 @@ class Memory:
         finally:
             if claim is not None:
                 claim.release(in_order=claim.left == "closed")
-
-
-def _compared(counts: dict[Any, int], expected: dict[Any, int]) -> dict[str, Any]:
-    state = "agree" if counts == expected else "differ; brought in line at the next use"
-    return {"state": state, "counts": counts, "expected": expected}
 
 
 def _check_run(run: Any) -> None:

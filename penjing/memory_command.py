@@ -118,7 +118,7 @@ def stats(as_json: JsonOption = False, debug: DebugOption = False) -> None:
         from penjing.home_memory import Memory
         from penjing.memory_tables import stats_table
 
-        with Memory() as opened:
+        with _bar() as told, Memory(told=told) as opened:
             document = opened.stats()
         if as_json:
             print(json.dumps(document))
@@ -224,8 +224,8 @@ def import_(
         from penjing.home_memory import Memory
         from penjing.memory_tables import import_lines
 
-        with _readable(file) as lines, Memory.into() as opened, _bar() as told:
-            report = opened.take_in(lines, lambda number: told("lines", number, 0))
+        with _readable(file) as lines, _bar() as told, Memory.into(told=told) as opened:
+            report = opened.take_in(lines)
         if as_json:
             print(report.model_dump_json())
         else:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from memory import vector_tables
 from memory.conditions import meets
 from memory.lower_bounds import LowerBounds
+from memory.progress import TABLE_ROWS
 from memory.rebuild import open_vectors, reconcile_vectors
 from memory.records import Records
 from memory.table_files import TableFiles, files_of
@@ -207,6 +208,17 @@ def test_a_damaged_table_is_made_again_or_done_without(
     if spoil is not put_a_folder_there:
         with open_vectors(*places, filled) as store:
             assert tables_of(store) == {"architectures": 7, "failures": 1, "lessons": 16}
+
+
+def test_tables_that_are_filled_tell_how_far_they_are(
+    filled: Records, places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_vectors(*places, filled).close()
+    lose([file for kind in ("rows", "vectors", "notes") for file in places[0].glob(f"*.{kind}")])
+    monkeypatch.setattr(vector_tables, "_BATCH", 10)
+    told = list[tuple[str, int, int]]()
+    open_vectors(*places, filled, told=lambda *words: told.append(words)).close()
+    assert told == [(TABLE_ROWS, 7, 7), (TABLE_ROWS, 1, 1), (TABLE_ROWS, 10, 16), (TABLE_ROWS, 16, 16)]
 
 
 def test_what_would_be_too_large_is_left_to_chroma(

@@ -12,10 +12,11 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from graph.folder import Home
 from memory.records import Records
 from memory.tables import Run
 from penjing.commands import app
-from tests.memory.conftest import finish, make_design
+from tests.memory.conftest import climb, finish, make_design
 
 runner = CliRunner()
 
@@ -90,7 +91,7 @@ def test_search_by_words(home: Path) -> None:
     [
         (["--source", "small"], {f"20260102-000000-bbbb/{number}" for number in range(6)}),
         (["--run", "20260102"], {f"20260102-000000-bbbb/{number}" for number in range(6)}),
-        (["--fidelity", "short_training"], set()),
+        (["--run", "20260102", "--fidelity", "quick"], {f"20260102-000000-bbbb/{number}" for number in range(6)}),
         (["--run", "20260101", "--max-parameters", "47K"], {"20260101-000000-aaaa/0"}),
         (["--run", "20260101", "--min-parameters", "61K"], {"20260101-000000-aaaa/5"}),
     ],
@@ -126,6 +127,40 @@ def test_stats_count_and_leave_the_vectors_as_they_are(home: Path) -> None:
     said("search", "new")
     assert document("stats")["vectors"]["state"] == "agree"
     assert "agree" in said("stats") and "11 done, 2 failed" in said("stats")
+
+
+def test_all_rungs_of_a_design_are_fidelities(home: Path) -> None:
+    with Records.open(home / "records.sqlite") as records:
+        source, ladder = make_design().model_dump(mode="json"), {"fidelities": ["quick", "long_training"]}
+        records.create_run(Run(id="climbing", source="tiny", corpus="docs", config=ladder, source_architecture=source))
+        for turn, width in enumerate((24, 40, 56)):
+            words = [f"narrow the late FFN to {width}"]
+            trial = finish(records, "climbing", turn, make_design(ffn=(128, width)), 3.0, rationale=words)
+            if turn == 1:
+                climb(records, trial, 2.5, "long_training")
+    for options in ([], ["--run", "climbing"], ["--source", "tiny"]):
+        (found,) = document("like", "20260101/3", "--fidelity", "long_training", *options)["designs"]
+        assert (found["id"], found["fidelity"], found["loss"]) == ("climbing/1", "long_training", 2.5)
+    assert document("like", "climbing/1", "--fidelity", "long_training")["designs"] == []
+    near = document("like", "20260101/3", "--run", "climbing", "--fidelity", "quick")["designs"]
+    assert {one["id"] for one in near} == {f"climbing/{number}" for number in range(3)}
+    (found,) = document("search", "narrow the late FFN", "--fidelity", "long_training", "-k", "3")["lessons"]
+    assert found["trial"] == "climbing/1"
+
+
+def test_trials_of_a_running_search_that_wait_are_no_difference(home: Path) -> None:
+    run = "20260102-000000-bbbb"
+    with Records.open(home / "records.sqlite") as records:
+        records.update_run(run, status="running")
+        finish(records, run, 9, make_design(hidden=32), 2.0, rationale=["new", "and more"])
+        records.add_prompt("late", "strategies", "A prompt that waits with it.")
+        with Home(home).run(run).lock():
+            assert document("stats")["vectors"]["state"] == "agree; 1 trial of a running search waits to be put in"
+            finish(records, run, 10, make_design(hidden=40), 2.0, rationale=["newer"])
+            assert "2 trials of a running search wait to be put in" in " ".join(said("stats").split())
+            finish(records, "20260101-000000-aaaa", 9, make_design(hidden=48), 2.0)
+            assert document("stats")["vectors"]["state"].startswith("differ")
+        assert document("stats")["vectors"]["state"].startswith("differ")
 
 
 def test_stats_leave_vectors_that_were_not_closed_to_the_next_use(home: Path) -> None:
@@ -198,6 +233,8 @@ def test_to_another_home(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PENJING_HOME", str(tmp_path / "elsewhere"))
     report = json.loads(said("import", "-", "--json", standard_input=one))
     assert report["imported"] == ["20260102-000000-bbbb"] and report["trials"] == 6
+    vectors = document("stats")["vectors"]
+    assert vectors["state"] == "agree" and vectors["counts"]["lessons"] == 6, "made at the import"
     assert "Here before, left as they are: 20260102-000000-bbbb." in said("import", str(file))
     assert "Nothing new was imported." in said("import", str(file))
     assert len(document("search", "narrow late FFN", "-k", "9")["lessons"]) == 9
@@ -230,6 +267,8 @@ def test_one_s_own_runs_are_the_latest(home: Path, tmp_path: Path, monkeypatch: 
         (["search", "  "], "nothing to search for"),
         (["search", "x", "--kind", "recipes"], "the kinds are designs, lessons, prompts"),
         (["search", "x", "--run", "nowhere"], "no run 'nowhere'"),
+        (["search", "x", "--fidelity", "nonsense"], "Nothing was measured at the fidelity 'nonsense'; there is quick."),
+        (["like", "latest/3", "--fidelity", "nonsense"], "there is quick."),
         (["search", "x", "--max-parameters", "big"], "--max-parameters 'big'"),
         (["like", "latest"], "RUN/NUMBER"),
         (["like", "latest/x"], "RUN/NUMBER"),
