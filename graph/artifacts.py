@@ -48,6 +48,9 @@ async def keep_weights(context: RunContext, needed: list[str], spare: list[str],
     the next trial, or, where it is `required`, an InputError.
     """
 
+    if address_of(context.config.artifacts) is None:
+        return
+
     def keep() -> None:
         artifacts = open_artifacts(context.config.artifacts)
         if artifacts is None:

@@ -31,7 +31,7 @@ async def open_checkpoints(folder: RunFolder, url: str | None) -> AsyncIterator[
     Raises InputError where the file or the server cannot be used, or fails on the way, or its driver is missing.
     """
     if url is None:
-        async with open_checkpoint_file(folder.checkpoints) as saver_of_file:
+        with open_checkpoint_file(folder.checkpoints) as saver_of_file:
             yield saver_of_file
         return
     try:

@@ -28,8 +28,8 @@ from memory.recollection import Recollection
 from memory.records import Records
 from memory.stored_library import StoredLibrary
 from memory.trial_index import TrialIndex
+from memory.trial_sequence import TrialSequence
 from memory.vectors import VectorStore
-from memory.views import TrialView
 from prompts.library import PromptLibrary
 from tools.accuracy import accuracy_request
 from tools.architecture import Architecture
@@ -103,9 +103,9 @@ class RunContext:
         )
         return request.model_copy(update={"folder": self.home.evaluation(request.key)})
 
-    def finished_trials(self) -> list[TrialView]:
+    def finished_trials(self) -> TrialSequence:
         """All trials of the run that have a result."""
-        return [trial for trial in self.records.trials(self.run_id) if trial.measurement is not None]
+        return self.records.trials(self.run_id).finished
 
     @property
     def after_first_rung(self) -> str:

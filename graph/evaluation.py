@@ -6,7 +6,7 @@ which a turn reads is the same however long the other evaluations take.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from filelock import FileLock, Timeout
@@ -16,8 +16,9 @@ from graph.context import RunContext, SearchContext
 from graph.events import EvaluationEvent, ProgressEvent
 from graph.rungs import fidelity_due
 from graph.tracing import OpenSpan
-from memory.retrieval import best
+from graph.under_way import Paid
 from memory.tables import Evaluation
+from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.measurement import Measurement
 from tools.requests import Progress, TrialRequest
@@ -28,36 +29,37 @@ _WAIT_SECONDS = 0.5
 
 async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
     """The trial with its measurement, or, where the budget has no room for that, without one."""
-    key = await evaluation_of(context, number)
-    return context.records.trial(context.run_id, number) if key is None else take_up(context, number, key)
+    paid = await evaluation_of(context, number)
+    return context.records.trial(context.run_id, number) if paid is None else take_up(context, paid)
 
 
-async def evaluation_of(context: SearchContext, number: int) -> str | None:
-    """The key of the recorded evaluation of trial `number`; None where the budget has no room for it."""
+async def evaluation_of(context: SearchContext, number: int) -> Paid | None:
+    """The recorded evaluation of trial `number`; None where the budget has no room for it."""
     trial = context.records.trial(context.run_id, number)
-    if trial.measurement is not None and trial.waits_for is None:
-        return trial.rungs[-1].evaluation_key if trial.rungs else trial.evaluation_key
+    key = trial.rungs[-1].evaluation_key if trial.rungs else trial.evaluation_key
+    if trial.measurement is not None and trial.waits_for is None and key is not None:
+        return Paid(trial, key)
     design = {"penjing.design": trial.architecture.describe(), "penjing.parameters": trial.architecture.parameters}
     climbed = {} if trial.waits_for is None else {"penjing.promotion": trial.waits_for.promotion}
     with context.tracing.span("evaluation", "EVALUATOR", {"penjing.trial": number, **design, **climbed}) as span:
         found = await _evaluated(context, trial)
         _trace(context, found, span)
-        return None if found is None else found.key
+        return None if found is None else Paid(trial, found.key)
 
 
-def take_up(context: SearchContext, number: int, key: str) -> TrialView:
-    """Give trial `number` the evaluation of that key, and tell it. Repeating it is harmless.
+def take_up(context: SearchContext, paid: Paid) -> TrialView:
+    """Give a trial the evaluation that was paid for it, and tell it. Repeating it is harmless.
 
     It is that of the rung which the trial was promoted to last, if it was.
     """
-    trial = context.records.trial(context.run_id, number)
+    trial, key = paid
     if trial.measurement is None:
         context.records.reuse_evaluation(trial.trial_id, key)
     elif trial.waits_for is not None:
         context.records.finish_promotion(trial.trial_id, trial.waits_for.rung, key)
-    finished = {one.number: one for one in context.finished_trials()}
-    trial = finished[number]
-    _tell(context, trial.on_rung(trial.rungs[-1]) if trial.rungs else trial, list(finished.values()))
+    finished = context.finished_trials()
+    trial = finished.by_number[trial.number]
+    _tell(context, trial.on_rung(trial.rungs[-1]) if trial.rungs else trial, finished)
     return trial
 
 
@@ -124,7 +126,7 @@ async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest
 async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:
     """The recorded evaluation; None where the budget cut it off, which says nothing of the design."""
     records, run_id = context.records, context.run_id
-    trials = records.trials(run_id) if context.spending.limits_time else []
+    trials = records.trials(run_id) if context.spending.limits_time else ()
     waiting = sum(view.measurement is None and not view.is_rejected for view in trials)
     to_come = context.config.trials - sum(view.measurement is not None for view in trials)
     # Also those that are asked for while this one runs have their share.
@@ -187,11 +189,11 @@ def _trace(context: SearchContext, evaluation: Evaluation | None, span: OpenSpan
     )
 
 
-def _tell(context: SearchContext, trial: TrialView, finished: Sequence[TrialView]) -> None:
+def _tell(context: SearchContext, trial: TrialView, finished: TrialSequence) -> None:
     measurement = trial.measurement
     if measurement is None:
         raise ValueError(f"trial {trial.number} has no measurement after its evaluation")
-    leaders = best(finished, 1)
+    leaders = finished.best(1)
     context.emit(
         EvaluationEvent(
             run=context.run_id,

@@ -15,7 +15,7 @@ _COLOURS = {"greedy": "#c2410c", "self_evolution": "#15803d", "knowledge_distill
 def draw_search(
     source: Architecture,
     source_measurement: Measurement,
-    trials: list[TrialView],
+    trials: Sequence[TrialView],
     best: int,
     path: Path,
     objectives: Sequence[Objective] = (),

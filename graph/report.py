@@ -35,7 +35,7 @@ class ResultRow(BaseModel):
     measured_after: str = ""
 
 
-def result_table(survey: Survey, trials: list[TrialView]) -> list[ResultRow]:
+def result_table(survey: Survey, trials: Sequence[TrialView]) -> list[ResultRow]:
     """Parent, greedy design where it was grown, best trial."""
     rows = [_row("parent, not trained further", None, survey.measurement, survey.architecture.describe())]
     leaders = best(trials, 1)

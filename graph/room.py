@@ -24,7 +24,8 @@ def can_begin(context: SearchContext, state: SearchState, running: Collection[in
 
 def designs_made(context: SearchContext, running: Collection[int]) -> int:
     """The designs that have a result or will have one; one that was promoted is none besides."""
-    return len({*running, *(trial.number for trial in context.finished_trials())})
+    done = context.finished_trials().by_number
+    return len(done) + sum(number not in done for number in set(running))
 
 
 def _has_place(context: SearchContext, state: SearchState, running: Collection[int]) -> bool:

@@ -9,6 +9,7 @@ from agents.surrogate import Expectation, Surrogate
 from graph.context import SearchContext
 from memory.ledger import DUPLICATE, EDITED, SCREENED
 from memory.tables import Proposal
+from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft
@@ -20,10 +21,11 @@ TOOL = "tool"
 """The stage of what an agent had trained by a tool, which is no answer of its turn."""
 
 
-def trials_before(context: SearchContext, turn: int) -> list[TrialView]:
+def trials_before(context: SearchContext, turn: int) -> TrialSequence:
     """The trials without those that tools made in this turn, so that all its designs are asked for alike."""
     made = {one.id for one in context.records.proposals_made(context.run_id, turn) if one.stage == TOOL}
-    return [trial for trial in context.records.trials(context.run_id) if trial.proposal_id not in made]
+    trials = context.records.trials(context.run_id)
+    return TrialSequence(trial for trial in trials if trial.proposal_id not in made) if made else trials
 
 
 def surrogate_of(
@@ -74,11 +76,10 @@ def choose(context: SearchContext, turn: int) -> tuple[list[Proposal], int | Non
     answers = [one for one in records.proposals(context.run_id, [turn]) if one.stage != TOOL]
     legal = [one for one in answers if one.outcome in IN_USE]
     trials = records.trials(context.run_id)
-    paid = next((one for one in legal if one.id in {trial.proposal_id for trial in trials}), None)
+    paid = next((one for one in legal if one.id in trials.proposals), None)
     if paid is None:
-        tried = {trial.architecture.hash for trial in trials}
         order = [legal[place] for place in ranked([_expected(one) for one in legal])]
-        paid = next((one for one in order if _design(one).hash not in tried), None)
+        paid = next((one for one in order if _design(one).hash not in trials.by_identity), None)
     for place, one in enumerate(legal):
         if paid is None:
             words = f"{DUPLICATE} that another turn just became."

@@ -160,7 +160,7 @@ class SearchSession:
 
     def trials(self) -> list[TrialView]:
         """All trials so far, by number."""
-        return self._records.trials(self.run_id)
+        return list(self._records.trials(self.run_id))
 
     def trial(self, number: int) -> TrialView:
         """One trial. Raises InputError where the run has none of this number."""

@@ -2,17 +2,26 @@
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable
-from typing import Any
+from typing import Any, NamedTuple
+
+from memory.views import TrialView
+
+
+class Paid(NamedTuple):
+    """A recorded evaluation by its key, and the trial that it is for as it was before."""
+
+    trial: TrialView
+    key: str
 
 
 class UnderWay:
     """Belongs to one process: what it held when that was killed is started again from the state of the graph.
 
-    A task ends with the key of the recorded evaluation, or with None where the budget had no room for it.
+    A task ends with the recorded evaluation, or with None where the budget had no room for it.
     """
 
     def __init__(self) -> None:
-        self._tasks: dict[int, asyncio.Task[str | None]] = {}
+        self._tasks: dict[int, asyncio.Task[Paid | None]] = {}
 
     def __contains__(self, number: int) -> bool:
         return number in self._tasks
@@ -22,7 +31,7 @@ class UnderWay:
         """Whether any of them has not ended yet."""
         return any(not task.done() for task in self._tasks.values())
 
-    def start(self, number: int, work: Coroutine[Any, Any, str | None]) -> None:
+    def start(self, number: int, work: Coroutine[Any, Any, Paid | None]) -> None:
         """Begin to evaluate a trial that is not under way."""
         self._tasks[number] = asyncio.create_task(work, name=f"evaluation of trial {number}")
 
@@ -38,7 +47,7 @@ class UnderWay:
         """Those of these trials whose evaluation has ended, in their order."""
         return [number for number in numbers if number in self._tasks and self._tasks[number].done()]
 
-    def take(self, number: int) -> str | None:
+    def take(self, number: int) -> Paid | None:
         """What an evaluation that has ended came to. Raises what it ended with."""
         return self._tasks.pop(number).result()
 

@@ -10,7 +10,6 @@ from graph.evaluation import grow
 from graph.events import StageEvent
 from graph.nodes.survey import take_survey
 from graph.rungs import fidelity_of
-from memory.retrieval import best
 from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.directories import require_free
@@ -28,11 +27,15 @@ def needed_and_spare(context: RunContext) -> tuple[list[str], list[str]]:
     What another run paid for is in neither. Of a trial that was promoted the weights of its highest rung are kept.
     """
     trials = context.finished_trials()
-    kept = {trial.number for trial in best(trials, context.config.keep_models)} | {0}
-    needed = {trial.evaluation_key for trial in trials if trial.number in kept}
-    own = [one for trial in trials for one in trial.rungs or (trial,)]
-    spare = {one.evaluation_key for one in own if one.evaluation_key not in needed and not one.cached}
-    return sorted(key for key in needed if key), sorted(key for key in spare if key)
+    kept = {trial.number for trial in trials.best(context.config.keep_models)} | {0}
+    needed = {trials.by_number[number].evaluation_key for number in kept if number in trials.by_number}
+    paid = [key for keys in trials.each(_paid) for key in keys]
+    return sorted(key for key in needed if key), [key for key in dict.fromkeys(paid) if key not in needed]
+
+
+def _paid(trial: TrialView) -> list[str]:
+    """Keys of the evaluations that its run paid for."""
+    return [one.evaluation_key for one in trial.rungs or (trial,) if one.evaluation_key and not one.cached]
 
 
 async def export_trial(

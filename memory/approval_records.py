@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from memory.database import Database, change, insert_if_new
@@ -12,6 +13,8 @@ from tools.architecture import Architecture
 from tools.errors import InputError
 
 Decision = Literal["accept", "edit", "reject"]
+_OF_RUN = select(Approval).where(Approval.run_id == bindparam("run")).order_by(col(Approval.trial))
+_WAITING = _OF_RUN.where(col(Approval.decision).is_(None))
 DECIDED = {"accept": "accepted", "edit": "edited", "reject": "rejected"}
 
 
@@ -28,11 +31,8 @@ class ApprovalRecords(Database):
 
     def approvals(self, run_id: str, waiting: bool = False) -> list[Approval]:
         """All approvals of a run by number of the trial, or only those that nobody has decided."""
-        query = select(Approval).where(Approval.run_id == run_id)
-        if waiting:
-            query = query.where(col(Approval.decision).is_(None))
         with self.reading() as session:
-            return list(session.exec(query.order_by(col(Approval.trial))))
+            return list(session.exec(_WAITING if waiting else _OF_RUN, params={"run": run_id}))
 
     def waiting_approvals(self) -> dict[str, list[int]]:
         """The trials that wait for a decision, by run."""

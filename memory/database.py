@@ -5,11 +5,12 @@ import platform
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Self
 
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, Insert, Table, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
@@ -104,6 +105,11 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @cached_property
+    def _immediate(self) -> Engine:
+        """Its transactions have the write lock from their start."""
+        return self.engine.execution_options(immediate=True)
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A read-only transaction."""
@@ -119,7 +125,7 @@ class Database:
         with (
             self._named_failures(),
             self._put_off() as put_off,
-            Session(self.engine.execution_options(immediate=True), expire_on_commit=False) as session,
+            Session(self._immediate, expire_on_commit=False) as session,
             session.begin(),
         ):
             if put_off is not None:
@@ -129,8 +135,7 @@ class Database:
     @contextmanager
     def stating(self) -> Iterator[Connection]:
         """As `writing`, for single statements without rows that are followed."""
-        immediate = self.engine.execution_options(immediate=True)
-        with self._named_failures(), self._put_off() as put_off, immediate.begin() as connection:
+        with self._named_failures(), self._put_off() as put_off, self._immediate.begin() as connection:
             if put_off is not None:
                 put_off(connection)
             yield connection
@@ -157,13 +162,18 @@ class Database:
 
 def insert_if_new(session: Session, row: SQLModel, *unique: str) -> None:
     """INSERT .. ON CONFLICT (unique columns) DO NOTHING; the row stays out of the session."""
-    table = type(row).__table__  # type: ignore[attr-defined]
     given_by_database = set() if "id" in unique else {"id"}
     # What is left out is NULL, or what the table has for it.
     given = row.model_dump(exclude=given_by_database)
     values = storable({name: value for name, value in given.items() if value is not None})
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    session.execute(dialect.insert(table).values(values).on_conflict_do_nothing(index_elements=unique))
+    session.connection().execute(_insert_if_new(type(row), unique, session.get_bind().dialect.name), values)
+
+
+@cache
+def _insert_if_new(kind: type[SQLModel], unique: tuple[str, ...], dialect: str) -> Insert:
+    table: Table = kind.__table__  # type: ignore[attr-defined]
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing(index_elements=unique)
 
 
 def change(row: SQLModel, fields: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ def note_patterns(records: Records, run_id: str, numbers: Collection[int] | None
     there were patterns gets all of them. Returns the patterns whose state this changed.
     """
     trials, recorded, given = records.trials(run_id), records.patterns(run_id), records.patterns_given(run_id)
-    if not (recorded or given or any(trial.stage == DISTILLATION for trial in trials)):
+    if not (recorded or given or DISTILLATION in trials.stages):
         return []
     run = records.run(run_id)
     if run.source_architecture is None:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import Select
 
 from memory.added_rows import AddedRows
 from memory.database import Database, insert_if_new
@@ -14,6 +14,8 @@ from memory.tables import Pattern, PatternTest, Proposal, Run, Trial
 from tools.errors import InputError
 
 _IDS = 5000  # of one statement; SQLite takes 32,766
+_NUMBERED = select(Pattern, Trial.number).join(Trial, col(Trial.proposal_id) == col(Pattern.proposal_id))
+_OF_RUN = _NUMBERED.where(Pattern.run_id == bindparam("run")).order_by(col(Pattern.proposal_id), col(Pattern.line))
 
 
 class PatternPlace(NamedTuple):
@@ -68,8 +70,7 @@ class PatternRecords(Database):
     def patterns(self, run_id: str) -> list[NumberedPattern]:
         """The patterns of a run in the order in which they were named."""
         with self.reading() as session:
-            query = _numbered().where(Pattern.run_id == run_id).order_by(col(Pattern.proposal_id), col(Pattern.line))
-            return [NumberedPattern(*row) for row in session.exec(query)]
+            return [NumberedPattern(*row) for row in session.exec(_OF_RUN, params={"run": run_id})]
 
     def past_patterns(self, run_id: str, most_runs: int = 50) -> list[NumberedPattern]:
         """Those of the latest other runs with the same source and corpus, in their order.
@@ -87,7 +88,7 @@ class PatternRecords(Database):
                 .order_by(*newest_first())
                 .limit(most_runs)
             )
-            query = _numbered().where(col(Pattern.run_id).in_(session.exec(latest).all()))
+            query = _NUMBERED.where(col(Pattern.run_id).in_(session.exec(latest).all()))
             return [NumberedPattern(*row) for row in session.exec(query.order_by(col(Pattern.id)))]
 
     def runs_without_patterns(self, stage: str) -> list[str]:
@@ -118,7 +119,8 @@ class PatternRecords(Database):
         found: dict[str, int] = {}
         with self.reading() as session:
             for number, names in reversed(self._given.of(session, run_id)):
-                found |= dict.fromkeys(names, number)
+                if names:
+                    found |= dict.fromkeys(names, number)
         return found
 
     @cached_property
@@ -138,7 +140,3 @@ def _given_after(session: Session, run_id: str, after: int) -> list[tuple[int, t
         names = [str(row["id"]) for row in retrieved if row.get("kind") == "patterns"]
         found.append((id, (number, tuple(name for name in names if not name.startswith(f"{run_id}/")))))
     return found
-
-
-def _numbered() -> "Select[Pattern, int]":
-    return select(Pattern, Trial.number).join(Trial, col(Trial.proposal_id) == col(Pattern.proposal_id))

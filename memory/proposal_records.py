@@ -15,6 +15,10 @@ from memory.values import storable
 
 Row = TypeVar("Row")
 _SAID: tuple[Any, ...] = (Call.messages, Call.answer, Call.faults)
+_PLACE = ("run_id", "turn", "attempt", "proposer", "candidate")
+_PLACED = select(Proposal).where(*(getattr(Proposal, name) == bindparam(name) for name in _PLACE))
+_OF_RUN = select(Proposal).where(Proposal.run_id == bindparam("run")).order_by(col(Proposal.id))
+_OF_TURNS = _OF_RUN.where(col(Proposal.turn).in_(bindparam("turns", expanding=True)))
 _MADE = (
     select(col(Proposal.id), col(Proposal.stage), col(Proposal.attempt), col(Proposal.candidate))
     .where(col(Proposal.run_id) == bindparam("run"), col(Proposal.turn) == bindparam("turn"))
@@ -37,16 +41,8 @@ class ProposalRecords(Database):
     def add_proposal(self, proposal: Proposal) -> Proposal:
         """Write a proposal down. Where its place is taken, the proposal that is there is returned and kept."""
         with self.writing() as session:
-            insert_if_new(session, proposal, "run_id", "turn", "attempt", "proposer", "candidate")
-            return session.exec(
-                select(Proposal).where(
-                    Proposal.run_id == proposal.run_id,
-                    Proposal.turn == proposal.turn,
-                    Proposal.attempt == proposal.attempt,
-                    Proposal.proposer == proposal.proposer,
-                    Proposal.candidate == proposal.candidate,
-                )
-            ).one()
+            insert_if_new(session, proposal, *_PLACE)
+            return session.exec(_PLACED, params=proposal.model_dump(include=set(_PLACE))).one()
 
     def proposal(self, proposal_id: int) -> Proposal:
         """The proposal of this id; KeyError where there is none."""
@@ -55,11 +51,10 @@ class ProposalRecords(Database):
 
     def proposals(self, run_id: str, turns: Collection[int] | None = None) -> list[Proposal]:
         """All proposals of a run, or those of these turns, in the order in which they were made."""
-        query = select(Proposal).where(Proposal.run_id == run_id).order_by(col(Proposal.id))
-        if turns is not None:
-            query = query.where(col(Proposal.turn).in_(turns))
         with self.reading() as session:
-            return list(session.exec(query))
+            if turns is None:
+                return list(session.exec(_OF_RUN, params={"run": run_id}))
+            return list(session.exec(_OF_TURNS, params={"run": run_id, "turns": list(turns)}))
 
     def proposals_made(self, run_id: str, turn: int) -> list[MadeProposal]:
         """What there is of a turn, in the order in which it was made, without what it says."""

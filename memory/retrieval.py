@@ -36,7 +36,7 @@ def best(trials: Iterable[RankableT], k: int) -> list[RankableT]:
     highest rung come first, for scores of different rungs do not compare; they went up because they were good. Equal
     ones are in order of number.
     """
-    return sorted((trial for trial in trials if trial.acceptable), key=_rank)[:k]
+    return sorted((trial for trial in trials if trial.acceptable), key=rank)[:k]
 
 
 def nearest_to_limit(trials: Iterable[RankableT], k: int) -> list[RankableT]:
@@ -60,5 +60,6 @@ def sample_best(trials: Iterable[RankableT], k: int, size: int, seed: int) -> li
     return [top[place] for place in sorted(drawn)]
 
 
-def _rank(trial: Rankable) -> tuple[int, float, int]:
+def rank(trial: Rankable) -> tuple[int, float, int]:
+    """By which the best trials come first."""
     return (-trial.rung, float("inf") if trial.score is None else trial.score, trial.number)

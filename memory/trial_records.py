@@ -1,9 +1,10 @@
 """Records of trials and of the evaluations that they got."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from sqlalchemy import bindparam
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import Select
@@ -14,6 +15,7 @@ from memory.finished_views import FinishedViews
 from memory.judging import Judging, goal_of
 from memory.promotion_records import first_rung_of, with_rungs
 from memory.tables import Evaluation, FinishedTrialError, Proposal, Run, Trial
+from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.errors import InputError
@@ -30,7 +32,6 @@ _UNSAID: tuple[Any, ...] = (
     Evaluation.architecture,
 )
 _DESIGN: Any = Trial.architecture
-_AUTHOR = select(Proposal.run_id, Proposal.stage, Proposal.proposer, Proposal.parent_number)
 
 # Trials, each with its proposal, and its evaluation where it has one.
 _JOINED: "Select[Trial, Proposal, Evaluation]" = (
@@ -41,6 +42,20 @@ _JOINED: "Select[Trial, Proposal, Evaluation]" = (
     # No view says them, and reading their JSON takes most of the time.
     .options(*[defer(column) for column in _UNSAID])
 )
+# Made once: to put a statement together takes as long as to carry it out.
+_OF_RUN = _JOINED.where(Trial.run_id == bindparam("run"))
+_ONE = _OF_RUN.where(Trial.number == bindparam("number"))
+_SOME = _OF_RUN.where(col(Trial.number).in_(bindparam("numbers", expanding=True))).order_by(col(Trial.number))
+_BY_ID = _JOINED.where(col(Trial.id).in_(bindparam("ids", expanding=True)))
+_AUTHOR = select(Proposal.run_id, Proposal.stage, Proposal.proposer, Proposal.parent_number).where(
+    Proposal.id == bindparam("proposal")
+)
+_OF_PROPOSAL = select(Trial).where(Trial.proposal_id == bindparam("proposal"))
+_LAST = select(func.max(Trial.number)).where(Trial.run_id == bindparam("run"))
+_BY_KEY = select(Evaluation).where(col(Evaluation.key).in_(bindparam("keys", expanding=True)))
+_PAYER = select(Evaluation.id, Evaluation.run_id).where(Evaluation.key == bindparam("key")).with_for_update()
+# By the evaluation alone: few have the same one, while looking through a run takes longer with each trial.
+_HAVING = select(Trial.run_id).where(Trial.evaluation_id == bindparam("evaluation"))
 
 
 class TrialRecords(Database):
@@ -65,17 +80,17 @@ class TrialRecords(Database):
             KeyError: there is no such proposal.
         """
         with self.writing() as session:
-            proposal = session.exec(_AUTHOR.where(Proposal.id == proposal_id)).first()
+            proposal = session.exec(_AUTHOR, params={"proposal": proposal_id}).first()
             if proposal is None:
                 raise KeyError(proposal_id)
             run_id, stage, proposer, parent = proposal
             if self.engine.dialect.name != "sqlite":
                 # There two transactions may write at once: the run's row is the lock on its numbers.
                 session.exec(select(Run.id).where(Run.id == run_id).with_for_update()).one()
-            existing = session.exec(select(Trial).where(Trial.proposal_id == proposal_id)).first()
+            existing = session.exec(_OF_PROPOSAL, params={"proposal": proposal_id}).first()
             if existing:
                 return existing
-            last = session.exec(select(func.max(Trial.number)).where(Trial.run_id == run_id)).one()
+            last = session.exec(_LAST, params={"run": run_id}).one()
             trial = Trial(
                 run_id=run_id,
                 number=0 if last is None else last + 1,
@@ -126,13 +141,11 @@ class TrialRecords(Database):
                 raise KeyError(trial_id)
             if trial.evaluation_id is not None:
                 return True
-            paid = select(Evaluation.id, Evaluation.run_id).where(Evaluation.key == key).with_for_update()
-            known = session.exec(paid).first()
+            known = session.exec(_PAYER, params={"key": key}).first()
             if known is None:
                 return False
             evaluation_id, payer = known
-            # By the evaluation alone: few have the same one, while looking through a run takes longer with each trial.
-            having = session.exec(select(Trial.run_id).where(Trial.evaluation_id == evaluation_id))
+            having = session.exec(_HAVING, params={"evaluation": evaluation_id})
             trial.cached = payer != trial.run_id or trial.run_id in having
             trial.evaluation_id = evaluation_id
             return True
@@ -144,21 +157,21 @@ class TrialRecords(Database):
             InputError: the run has no trial of this number.
         """
         with self.reading() as session:
-            found = self._views(session, _JOINED.where(Trial.run_id == run_id, Trial.number == number))
+            found = self._views(session, _ONE, {"run": run_id, "number": number})
         if not found:
             raise InputError(f"run {run_id} has no trial {number}; `penjing show {run_id}` lists its trials")
         return found[0]
 
-    def trials(self, run_id: str, numbers: Collection[int] | None = None) -> list[TrialView]:
+    def trials(self, run_id: str, numbers: Collection[int] | None = None) -> TrialSequence:
         """The trials of a run by number, all or those of these numbers, also those without an evaluation yet."""
         if numbers is not None and not numbers:
-            return []
+            return TrialSequence()
         with self.reading() as session:
-            if numbers is None:
-                views = self._finished.read(session, run_id, self._plain_views)
-                return with_rungs(session, views, self._judging.ladders(session, [run_id])) if views else []
-            query = _JOINED.where(Trial.run_id == run_id, col(Trial.number).in_(numbers))
-            return self._views(session, query.order_by(col(Trial.number)))
+            if numbers is not None:
+                return TrialSequence(self._views(session, _SOME, {"run": run_id, "numbers": list(numbers)}))
+            views = self._finished.read(session, run_id, self._plain_views)
+            ladders = self._judging.ladders(session, [run_id]) if views else {}
+            return TrialSequence(with_rungs(session, views, ladders)) if any(ladders.values()) else views
 
     def past_trials(
         self, source: str | None = None, corpus: str | None = None, exclude_run: str | None = None, limit: int = 100
@@ -219,7 +232,7 @@ class TrialRecords(Database):
         With `timed_here` that of `key` must be of a run of this home: times of another machine mean nothing here.
         """
         with self.reading() as session:
-            found = session.exec(select(Evaluation).where(col(Evaluation.key).in_((key, *others))))
+            found = session.exec(_BY_KEY, params={"keys": [key, *others]})
             known = {one.key: one for one in found}
             if key in known and timed_here and not _is_own(session, known[key]):
                 del known[key]
@@ -240,11 +253,13 @@ class TrialRecords(Database):
         """Write an evaluation down. Where its key is taken, the evaluation that is there is returned and kept."""
         with self.writing() as session:
             insert_if_new(session, evaluation, "key")
-            return session.exec(select(Evaluation).where(Evaluation.key == evaluation.key)).one()
+            return session.exec(_BY_KEY, params={"keys": [evaluation.key]}).one()
 
-    def _views(self, session: Session, query: "Select[Trial, Proposal, Evaluation]") -> list[TrialView]:
-        """What a query finds, with the figures of all rungs."""
-        rows = session.exec(query).all()
+    def _views(
+        self, session: Session, query: "Select[Trial, Proposal, Evaluation]", values: Mapping[str, Any] | None = None
+    ) -> list[TrialView]:
+        """What a query finds with these values, with the figures of all rungs."""
+        rows = session.exec(query, params=values).all()
         run_ids = {trial.run_id for trial, _, _ in rows}
         goals = self._judging.goals(session, run_ids)
         views = [_view(trial, proposal, evaluation, goals[trial.run_id]) for trial, proposal, evaluation in rows]
@@ -253,7 +268,7 @@ class TrialRecords(Database):
     def _plain_views(self, session: Session, ids: Sequence[int], run_id: str) -> list[TrialView]:
         """The trials of these ids, all of one run, as they are on the first rung."""
         goal = self._judging.goals(session, [run_id])[run_id]
-        rows = session.exec(_JOINED.where(col(Trial.id).in_(ids)))
+        rows = session.exec(_BY_ID, params={"ids": list(ids)})
         return [_view(trial, proposal, evaluation, goal) for trial, proposal, evaluation in rows]
 
 

@@ -24,7 +24,7 @@ def status_of(run: Run, home: Path) -> str:
     return "interrupted" if killed else run.status
 
 
-def run_document(run: Run, trials: list[TrialView], home: Path, waiting: Sequence[int] = ()) -> dict[str, Any]:
+def run_document(run: Run, trials: Sequence[TrialView], home: Path, waiting: Sequence[int] = ()) -> dict[str, Any]:
     """One run in a list of runs; `waiting` are its trials that wait for a decision of the user."""
     leaders = best(trials, 1)
     return {

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol
 
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from typing_extensions import TypeVar
 from agents.proposers.standing import Tried
 from memory.recollection import NOTHING, Recollection
 from memory.retrieval import Rankable
+from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.spaces import DesignDraft, PrunedLMSpace
@@ -113,27 +115,28 @@ class Situation:
     rejection: Rejection | None = None
     running: tuple[TrialView, ...] = ()
 
-    @property
+    @cached_property
     def history(self) -> tuple[Tried[Architecture], ...]:
         """The trials as judges see them: a design above a measured limit of the run counts as failed.
 
         They are told what was measured on the first rung, where all are and where what they propose begins.
         """
+        trials = self.trials if isinstance(self.trials, TrialSequence) else TrialSequence(self.trials)
+        tried = list(trials.each(_tried))
         # One that was promoted is under way, and yet has what they are told.
         running = {trial.number for trial in self.running if trial.measurement is None}
-        return tuple(
-            Tried(
-                trial.number,
-                trial.architecture,
-                trial.score if trial.acceptable else None,
-                running=trial.number in running,
-            )
-            for trial in (one.on_first_rung() for one in self.trials)
-        )
+        for place in [place for place, one in enumerate(tried) if one.number in running] if running else ():
+            tried[place] = tried[place]._replace(running=True)
+        return tuple(tried)
 
     def trial(self, number: int) -> TrialView:
         """The trial of that number."""
         return next(trial for trial in self.trials if trial.number == number)
+
+
+def _tried(trial: TrialView) -> Tried[Architecture]:
+    trial = trial.on_first_rung()
+    return Tried(trial.number, trial.architecture, trial.score if trial.acceptable else None)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _decide(
 
 def examiner_of(context: RunContext) -> Examiner[Architecture, DesignDraft]:
     """The rule of this run, which knows what was tried so far."""
-    seen = {trial.architecture.hash: trial for trial in context.records.trials(context.run_id)}
+    seen = context.records.trials(context.run_id).by_identity
 
     def tried(identity: str) -> str | None:
         if (known := seen.get(identity)) is None:

@@ -1,5 +1,7 @@
 """decide: the current architecture moves on by the stated rule, the next stage is picked, or the search ends."""
 
+from collections.abc import Mapping
+
 from langgraph.runtime import Runtime
 
 from graph.acceptance import accepted
@@ -19,7 +21,7 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
     trials = context.finished_trials()
     _tell(context, len(trials))
     running = state.get("running", [])
-    parent = _next_parent(context, state, {trial.number: trial for trial in trials})
+    parent = _next_parent(context, state, trials.by_number)
     update: SearchState = {"ended": [], "parent": parent}
     climbing = None if state["stop"] else climber(context, running)
     # With several rungs what runs may still bring a promotion.
@@ -126,7 +128,7 @@ def _stage(context: SearchContext, trials_made: int) -> Stage:
     return "self_evolution" if trials_made - 1 < evolution else "knowledge_distillation"
 
 
-def _next_parent(context: SearchContext, state: SearchState, trials: dict[int, TrialView]) -> int | None:
+def _next_parent(context: SearchContext, state: SearchState, trials: Mapping[int, TrialView]) -> int | None:
     """The current architecture after what ended last: trial 0 at first, then accepted children of self-evolution."""
     current = state.get("parent")
     for number in state.get("ended", []):

@@ -23,11 +23,11 @@ async def evaluate(state: SearchState, runtime: Runtime[SearchContext]) -> Searc
     ended: list[int] = []
     waiting: list[int] = []
     for number in await _ended(context, state, numbers):
-        key = context.under_way.take(number)
-        if key is None:
+        paid = context.under_way.take(number)
+        if paid is None:
             waiting.append(number)
         else:
-            ended.append(take_up(context, number, key).number)
+            ended.append(take_up(context, paid).number)
     running = [number for number in numbers if number not in {*ended, *waiting}]
     return {"waiting": waiting, "running": running, "ended": ended, "evaluated": ended}
 

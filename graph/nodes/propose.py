@@ -127,20 +127,20 @@ def _recorded(context: SearchContext, turn: int, attempt: int, candidate: int) -
 def _situation(
     context: SearchContext, stage: Stage, state: SearchState, turn: int, candidate: int, rejection: Rejection | None
 ) -> Situation:
-    trials = {trial.number: trial for trial in trials_before(context, turn)}
+    trials = trials_before(context, turn)
     number = state.get("parent")
-    parent = None if number is None else trials[number]
+    parent = None if number is None else trials.by_number[number]
     # The conversation that a repair goes on with has it already.
     recollection = NOTHING if rejection is not None else recollect(context, stage, turn, parent)
     return Situation(
         turn=turn,
         space=context.space,
-        trials=tuple(trials.values()),
+        trials=trials,
         parent=parent,
         seed=context.turn_seed(turn, candidate),
         recollection=recollection,
         guidance="" if rejection is not None else guidance_of(context, stage, turn),
-        running=tuple(trials[number] for number in state.get("running", []) if number in trials),
+        running=tuple(trials.by_number[number] for number in state.get("running", []) if number in trials.by_number),
         rejection=rejection,
     )
 

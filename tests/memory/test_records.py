@@ -136,7 +136,7 @@ def test_a_finished_trial_cannot_be_changed(records: Records, design: Design, fi
     with pytest.raises(FinishedTrialError), records.writing() as session:
         trial = session.exec(select(Trial).where(Trial.id == first.trial_id)).one()
         trial.stage = "rewritten"
-    assert records.trials("run-a") == [first, second]
+    assert records.trials("run-a") == (first, second)
 
 
 def test_many_at_once_are_as_one_by_one(records: Records, design: Design, finish_trial: Finish) -> None:
