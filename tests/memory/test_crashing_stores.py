@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from memory import store_check
@@ -19,7 +21,6 @@ from memory.vectors import VectorStore
 from tests.memory.conftest import make_design
 from tests.memory.test_vector_faults import EXPECTED, hold, index_folders, large
 from tests.memory.test_vector_processes import agree
-from tools.lifeline import EXIT_CODE
 
 __all__ = ["large"]
 
@@ -110,19 +111,42 @@ def test_a_check_leaves_no_trace(large: tuple[Path, Path]) -> None:
         assert {name: store.ids(name) for name in store.counts()} == ids
 
 
-def test_a_check_ends_with_its_process(filled: Records, places: tuple[Path, Path]) -> None:
+def test_a_kill_during_the_check_ends_it_and_the_next_opening_checks_again(
+    filled: Records, places: tuple[Path, Path], tmp_path: Path, checks: list[bool]
+) -> None:
     open_vectors(*places, filled).close()
-    shared = SharedFolder(places[0])
-    with shared.busy:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "memory.store_check", str(places[0]), shared.busy.lock_file],
-            stdin=subprocess.PIPE,
-        )
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(3)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(30) == EXIT_CODE
+    leave_without_closing(places[0])
+    owner = hold(tmp_path / "records.db", *places)
+    while not (checking := psutil.Process(owner.pid).children()):
+        time.sleep(0.01)
+    owner.kill()
+    owner.communicate(timeout=30)
+    _, alive = psutil.wait_procs(checking, timeout=30)
+    assert not alive
+    with open_vectors(*places, filled) as store:
+        assert (store.folder, checks) == (places[0], [True])
+        agree(filled, store)
+
+
+def test_two_at_once_find_a_store_that_crashes(
+    large: tuple[Path, Path], filled: Records, tmp_path: Path, checks: list[bool]
+) -> None:
+    for index in index_folders(large[0]):
+        clear_links(index)
+    leave_without_closing(large[0])
+    owners = [hold(tmp_path / "records.db", large[0], tmp_path / name / "vectors") for name in ("one", "two")]
+    said = [owner.stdout.readline().split() for owner in owners if owner.stdout is not None]
+    assert sorted(count for _, count in said) == [str(sum(EXPECTED.values()))] * 2
+    assert {folder for folder, _ in said} in (
+        {str(large[0]), str(tmp_path / "one" / "vectors")},
+        {str(large[0]), str(tmp_path / "two" / "vectors")},
+    )
+    for owner in owners:
+        owner.communicate("", timeout=60)
+        assert owner.returncode == 0
+    with open_vectors(*large, filled) as store:
+        assert checks == [], "it was closed in order"
+        agree(filled, store)
 
 
 def test_a_check_that_takes_too_long_is_told_and_given_up(
