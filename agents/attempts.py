@@ -6,10 +6,14 @@ long as Retry-After says, up to two minutes, else 0.5 s, doubled each time up to
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from httpx2 import AsyncClient, Client, Request, Response
 
 MOST_BYTES = 16 * 2**20
@@ -39,7 +43,7 @@ def counting_client(failed: list[str], *, trust_env: bool) -> "Client":
                 failed.append(f"HTTP {response.status_code}")
             return response
 
-    return Counting(trust_env=trust_env)
+    return Counting(trust_env=trust_env, verify=trusted(trust_env=trust_env))
 
 
 def counting_async_client(failed: list[str], *, trust_env: bool, seconds: float) -> "AsyncClient":
@@ -68,7 +72,24 @@ def counting_async_client(failed: list[str], *, trust_env: bool, seconds: float)
                 failed.append(f"HTTP {response.status_code}")
             return response
 
-    return Counting(trust_env=trust_env)
+    return Counting(trust_env=trust_env, verify=trusted(trust_env=trust_env))
+
+
+def trusted(*, trust_env: bool) -> "SSLContext":
+    """The certificates that a client of httpx2 trusts by itself, read once: it takes longer than the rest of a client.
+
+    Args:
+        trust_env: whether SSL_CERT_FILE and SSL_CERT_DIR are heeded.
+    """
+    places = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")) if trust_env else (None, None)
+    return _certificates(trust_env, *places)
+
+
+@cache
+def _certificates(trust_env: bool, _file: str | None, _folder: str | None) -> "SSLContext":
+    from httpx2 import create_ssl_context
+
+    return create_ssl_context(trust_env=trust_env)
 
 
 def _bounded(request: "Request", parts: Iterable[bytes]) -> bytes:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from agents.attempts import trusted
 from agents.chat_errors import ChatModelError, Endpoint, explain
 from agents.json_schema import strict_json_schema
 from agents.model_traits import model_traits
@@ -106,7 +107,8 @@ def check_endpoint(endpoint: Endpoint) -> None:
 
     url = endpoint.url or _OPENAI_URL
     not_a_reply = (AttributeError, LookupError, TypeError, ValueError)
-    with openai.DefaultHttpxClient(trust_env=not is_loopback(url)) as http_client:
+    trust_env = not is_loopback(url)
+    with openai.DefaultHttpxClient(trust_env=trust_env, verify=trusted(trust_env=trust_env)) as http_client:
         client = openai.OpenAI(
             base_url=url,
             api_key=endpoint.secret,

@@ -1,13 +1,17 @@
 """A tiny real source, a small corpus, and settings whose whole search takes seconds: fixtures for other tests."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tools.survey
+import tools.trial
 from graph.config import SearchConfig
 from tests.postgresql import Server
+from tools.evaluation.edge import decode_latency
 
 WORDS = ("pruning", "trains", "a", "small", "tree", "while", "it", "grows", "and", "the", "gardener", "cuts", "least")
 
@@ -23,6 +27,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "corpus.jsonl"
     path.write_text("\n".join(lines))
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def timed_briefly() -> Iterator[None]:
+    """Models are timed over four tokens each here, where timing takes a fifth of a search; tests/tools has the rest."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (tools.survey, tools.trial):
+            patch.setattr(module, "decode_latency", partial(decode_latency, new_tokens=4, repeats=1))
+        yield
 
 
 @pytest.fixture(scope="session")

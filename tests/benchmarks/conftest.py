@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.growing import Job, Scale
-from tests.tiny_search import corpus
+from tests.tiny_search import corpus, timed_briefly
 
-__all__ = ["corpus"]
+__all__ = ["corpus", "timed_briefly"]
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny_search import config_of, corpus, places, settings_of
+from tests.tiny_search import config_of, corpus, places, settings_of, timed_briefly
 
-__all__ = ["config_of", "corpus", "places", "settings_of"]
+__all__ = ["config_of", "corpus", "places", "settings_of", "timed_briefly"]
 
 
 @pytest.fixture(scope="session")

@@ -230,8 +230,11 @@ def test_another_config_is_refused(request_of: Any) -> None:
         pretrain(request_of(seed=1))
 
 
-def test_a_short_corpus_is_repeated_with_a_warning(request_of: Any) -> None:
-    result = pretrain(request_of(tokens=900 * 32, recipe={"learning_rate": 1e-6}, checkpoint_steps=10_000, drops=2))
+def test_a_short_corpus_is_repeated_with_a_warning(request_of: Any, corpus: Path, tmp_path: Path) -> None:
+    short = tmp_path / "short.jsonl"
+    short.write_text("\n".join(corpus.read_text().splitlines()[:4]))
+    request = request_of(corpus=str(short), tokens=60 * 32, recipe={"learning_rate": 1e-6}, drops=2)
+    result = pretrain(request)
     assert "it is repeated" in result.warnings[0]
 
 
