@@ -14,7 +14,7 @@ as exact search over all vectors finds.
 Insertion is in batches of 20 runs of 50 designs, records and vectors. `single` is what one trial takes at its end, as a
 search puts it in; `after` the look-up right after it. Opening is that of a fresh process, five times, with the records
 and their agreement checked; its imports are stated apart. `second` is the opening of another process while this one
-owns the store. Rebuilding is from the records alone.
+owns the store. `check` is what an opening takes longer after a kill. Rebuilding is from the records alone.
 
 `holds`: at the largest size a turn's retrieval, which is what a search waits for, has a median of at most 20 ms, at
 least 500 designs a second go in, and opening takes at most a second. Insertion in batches is what filling a store
@@ -59,6 +59,7 @@ from memory.embeddings import embed_architecture
 from memory.rebuild import index_trials, open_vectors, rebuild_vectors
 from memory.recall import Here, designs_near, diverse_best, fitting_lessons, recollect
 from memory.records import Records
+from memory.store_check import survives
 from memory.stored_library import StoredLibrary
 from memory.vectors import VectorStore
 from tools.architecture import Architecture
@@ -225,6 +226,7 @@ def measure(home: Home, sizes: Sequence[int]) -> dict[str, Any]:
                     row |= turns(filled) | {"look_ups": look_ups(filled)}
                     row["second"] = openings(home.path, own_run(size))
                 row["opening"] = openings(home.path, own_run(size))
+                row["check_seconds"] = round(timed(partial(survives, home.vectors))[1], 2)
                 row["disk_mb"] = {
                     "records": round(size_mb(home.path) - size_mb(home.vectors), 1),
                     "vectors": size_mb(home.vectors),
