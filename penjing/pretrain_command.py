@@ -9,6 +9,7 @@ import typer
 
 from penjing.errors import BAD_INPUT, FAILED, reported_errors
 from penjing.terminal import terminal
+from tools.imports import uncollected
 
 if TYPE_CHECKING:
     from tools.pretrain import PretrainRequest, PretrainResult
@@ -108,7 +109,9 @@ def pretrain(
         from penjing.configuration import with_assignments
         from penjing.options import chosen_design, count_of, types_of
         from tools.places import cache_folder
-        from tools.pretrain import PretrainRequest
+
+        with uncollected():
+            from tools.pretrain import PretrainRequest
 
         chosen = None if design is None else chosen_design(design)
         source = source or (chosen and chosen.source) or "smollm2-135m"

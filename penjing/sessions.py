@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.imports import uncollected
+
 if TYPE_CHECKING:
     from graph.config import SearchConfig
     from graph.session import SearchSession
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 def open_session(run: str) -> "SearchSession":
     """The run of that id, the beginning of one, or 'latest'. Raises InputError where there is none."""
-    from graph.session import SearchSession
+    with uncollected():
+        from graph.session import SearchSession
 
     return SearchSession.open(run, home_folder())
 

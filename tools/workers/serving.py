@@ -5,6 +5,7 @@ from typing import Any
 
 from tools.errors import InputError
 from tools.failures import FULL_DISK, failure_of, is_full_disk
+from tools.imports import uncollected
 from tools.requests import Progress, ReportProgress, SurveyRequest, TrialRequest
 
 Say = Callable[[str, Any], None]
@@ -38,9 +39,11 @@ def serve(document: dict[str, Any], say: Say) -> None:
 
 def _run(document: dict[str, Any], report: ReportProgress) -> dict[str, Any]:
     if document["kind"] == "survey":
-        from tools.survey import run_survey
+        with uncollected():
+            from tools.survey import run_survey
 
         return run_survey(SurveyRequest.model_validate(document), report).model_dump(mode="json")
-    from tools.trial import run_trial
+    with uncollected():
+        from tools.trial import run_trial
 
     return run_trial(TrialRequest.model_validate(document), report).model_dump(mode="json")
