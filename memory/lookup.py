@@ -17,6 +17,8 @@ from tools.errors import InputError
 
 _WIDER = 8
 """So many times what is wanted is looked at, since equal wordings count once and lessons know little of designs."""
+_MOST = 1000
+"""Who has looked at so many lessons looks no further: each is looked up in the records."""
 _EXCERPT = 200
 
 
@@ -80,15 +82,21 @@ def search_words(
     only that of the run holds for them.
     """
     kinds, designs, lessons = set(kinds), dict[str, FoundDesign](), dict[str, FoundLesson]()
-    if kinds & {"designs", "lessons"}:
-        passages = vectors.lessons(text, _WIDER * k, where.of_lessons())
-        known = _known(records, {_trial_of(one.id) for one in passages})
-        for one in passages:
+    looked_at = 0
+    while kinds & {"designs", "lessons"} and looked_at < _MOST:
+        wanted = max(_WIDER * k, min(_WIDER * looked_at, _MOST))
+        passages = vectors.lessons(text, wanted, where.of_lessons())
+        new = passages[looked_at:]
+        known = _known(records, {_trial_of(one.id) for one in new})
+        for one in new:
             entry = known.get(_trial_of(one.id))
             if entry is None or not _admits(where, entry.view):
                 continue
             lessons.setdefault(" ".join(one.text.lower().split()), _lesson(one, entry))
             designs.setdefault(entry.view.identity, _design(entry, one.distance, one.text))
+        looked_at = len(passages)
+        if looked_at < wanted or min(len(designs), len(lessons)) >= k:
+            break
     return Found(
         designs=list(designs.values())[:k] if "designs" in kinds else [],
         lessons=list(lessons.values())[:k] if "lessons" in kinds else [],

@@ -148,6 +148,18 @@ def test_all_rungs_of_a_design_are_fidelities(home: Path) -> None:
     assert found["trial"] == "climbing/1"
 
 
+def test_what_fits_is_found_behind_many_lessons_that_do_not(home: Path) -> None:
+    with Records.open(home / "records.sqlite") as records:
+        source = make_design().model_dump(mode="json")
+        records.create_run(Run(id="long", source="tiny", corpus="docs", source_architecture=source))
+        for turn in range(60):
+            words = [f"keep the embedding wide, {turn}"]
+            finish(records, "long", turn, make_design(ffn=(128, 8 * turn + 8)), 3.0, rationale=words)
+        finish(records, "long", 60, make_design(hidden=512), 3.0, rationale=["keep it"])
+    (found,) = document("search", "keep the embedding wide", "-k", "1", "--min-parameters", "300K")["lessons"]
+    assert found["trial"] == "long/60"
+
+
 def test_trials_of_a_running_search_that_wait_are_no_difference(home: Path) -> None:
     run = "20260102-000000-bbbb"
     with Records.open(home / "records.sqlite") as records:
