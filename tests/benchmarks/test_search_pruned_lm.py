@@ -1,7 +1,7 @@
 """The benchmark of all searchers on the real model: its verdict from given figures, and a whole one on a tiny model."""
 
 import json
-import subprocess
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,6 @@ from memory.records import Records
 from tests.fake_openai import FakeOpenAI
 from tools.settings import WidthSettings
 
-ROOT = Path(__file__).parents[2]
 SCALE = Scale(tokens=64, batch=1, micro_batch=1, block=32, validation_tokens=64)
 PLAN = plan_of(SCALE, trials=3, seeds=2, held_out_tokens=128)
 
@@ -78,10 +77,13 @@ def test_ledgers_add_up() -> None:
     assert (both.raw, both.parsed, both.faults) == (5, 1, {"empty": 3, "timeout": 1})
 
 
-def test_it_tells_its_options() -> None:
-    command = [sys.executable, "-m", "benchmarks.search_pruned_lm", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--quick" in done.stdout and "python -m benchmarks.search_pruned_lm" in done.stdout
+def test_it_tells_its_options(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["search_pruned_lm.py", "--help"])
+    monkeypatch.delitem(sys.modules, "benchmarks.search_pruned_lm")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("benchmarks.search_pruned_lm", run_name="__main__")
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and "--quick" in said and "python -m benchmarks.search_pruned_lm" in said
 
 
 @pytest.mark.slow

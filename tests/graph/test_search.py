@@ -23,6 +23,10 @@ from tools.requests import Survey, evaluation_key
 
 ConfigOf = Callable[..., SearchConfig]
 places = both_places
+# What is not about where things are kept: on servers with the slow tests.
+at_home_first = pytest.mark.parametrize(
+    "places", ["local", pytest.param("servers", marks=pytest.mark.slow)], indirect=True
+)
 
 
 @pytest.fixture
@@ -71,6 +75,7 @@ def test_a_whole_search(config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Pat
     assert not events_of(session), "a finished search costs nothing"
 
 
+@at_home_first
 def test_several_designs_at_once(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
     session = SearchSession.start(config_of(trials=6, self_evolution=3, parallel=2))
     session.run()
@@ -80,6 +85,7 @@ def test_several_designs_at_once(config_of: ConfigOf, endpoint: FakeOpenAI) -> N
     assert turns == list(range(6)), "one turn for each design, none asked for twice"
 
 
+@at_home_first
 def test_continuous_dropping_in_a_search(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:
     recipe = {"warmup_steps": 2, "training_steps": 6, "batch_size": 2, "micro_batch_size": 1, "drops": 3}
     session = SearchSession.start(config_of(trials=2, recipe=recipe))
@@ -88,20 +94,24 @@ def test_continuous_dropping_in_a_search(config_of: ConfigOf, endpoint: FakeOpen
     assert best.measurement.parameters == best.architecture.parameters
 
 
-def logits_in_a_new_process(directory: Path, tokens: torch.Tensor) -> torch.Tensor:
-    program = (
-        "import sys, torch; from transformers import AutoModelForCausalLM;"
-        "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32).eval();"
-        "tokens = torch.tensor([[int(word) for word in sys.argv[2].split()]]);"
-        "print(model(input_ids=tokens).logits.detach().double().flatten().tolist())"
-    )
+OPENED = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+tokens = torch.tensor([[int(word) for word in sys.argv[1].split()]])
+for directory in sys.argv[2:]:
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    print(model(input_ids=tokens).logits.detach().double().flatten().tolist())
+"""
+
+
+def logits_in_a_new_process(tokens: torch.Tensor, *directories: Path) -> list[torch.Tensor]:
     words = " ".join(str(int(token)) for token in tokens[0])
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(directory), words], capture_output=True, text=True, check=True
-    )
-    return torch.tensor([float(value) for value in done.stdout.strip().strip("[]").split(",")])
+    command = [sys.executable, "-c", OPENED, words, *map(str, directories)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [torch.tensor([float(value) for value in line.strip("[]").split(",")]) for line in done.stdout.splitlines()]
 
 
+@at_home_first
 def test_the_exported_model_is_the_measured_one(config_of: ConfigOf, endpoint: FakeOpenAI, tmp_path: Path) -> None:
     session = SearchSession.start(config_of(trials=3))
     best = session.run()
@@ -112,8 +122,10 @@ def test_the_exported_model_is_the_measured_one(config_of: ConfigOf, endpoint: F
     with torch.no_grad():
         expected = grown.eval()(input_ids=tokens).logits.flatten()
     report = session.export(best, tmp_path / "exported")
-    for directory in (session.folder.export, tmp_path / "exported"):
-        torch.testing.assert_close(logits_in_a_new_process(directory, tokens), expected, rtol=0, atol=1e-3)
+    found = logits_in_a_new_process(tokens, session.folder.export, tmp_path / "exported")
+    assert len(found) == 2
+    for logits in found:
+        torch.testing.assert_close(logits, expected, rtol=0, atol=1e-3)
     assert report.parameters == best.architecture.parameters
     with pytest.raises(InputError, match="exists already"):
         session.export(best, tmp_path / "exported")
@@ -162,6 +174,7 @@ WHOLE_SOURCE = {"first_layer": 0, "last_layer": 2, "num_key_value_heads": 4, "in
 TOO_LARGE = {**ILLEGAL, "spans": [WHOLE_SOURCE]}
 
 
+@at_home_first
 @pytest.mark.parametrize(("fault", "words"), [(ILLEGAL, "layers must rise"), (TOO_LARGE, "above the limit")])
 def test_illegal_designs_go_back_in_words_and_are_projected_on_the_record(
     config_of: ConfigOf, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any], words: str
