@@ -50,7 +50,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict
 @pytest.fixture
 def config_file(settings_of: Callable[..., dict[str, Any]], tmp_path: Path) -> Path:
     """Trials in subprocesses that take some seconds each."""
-    recipe = {"warmup_steps": 2, "training_steps": 150, "batch_size": 2, "micro_batch_size": 1}
+    recipe = {"warmup_steps": 2, "training_steps": 60, "batch_size": 2, "micro_batch_size": 1}
     plain = settings_of(tmp_path, trials=2, workers="processes", recipe=recipe)
     del plain["home"], plain["cache"]
     path = tmp_path / "tiny.yaml"
