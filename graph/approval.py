@@ -124,6 +124,11 @@ def difference(before: Architecture, after: Architecture) -> tuple[str, ...]:
     return tuple(found)
 
 
+def asks_anybody(context: SearchContext) -> bool:
+    """Whether trials of the run may wait for a decision, or have one."""
+    return context.config.approve or context.cassette is not None or bool(context.records.approvals(context.run_id))
+
+
 def ask(context: SearchContext, numbers: Sequence[int]) -> list[int]:
     """Ask about those of these trials that nobody was asked about yet; the ones that wait for a decision now.
 
@@ -131,8 +136,6 @@ def ask(context: SearchContext, numbers: Sequence[int]) -> list[int]:
     replay asks nobody. Without the setting `approve` nothing waits, also what was asked about with it.
     """
     known = {one.trial: one for one in context.records.approvals(context.run_id)}
-    if not (known or context.cassette is not None or context.config.approve):
-        return []
     trials = {trial.number: trial for trial in context.records.trials(context.run_id, numbers)}
     waiting = []
     for number, trial in sorted(trials.items()):

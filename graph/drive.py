@@ -128,7 +128,13 @@ async def _open(
     if config.asks_agents and config.replay is None:
         chat = stack.enter_context(open_chat_team(config.chat_settings(), log_dir=folder.logs))
     embedding = text_embedding_of(config.text_embedding, config.embedding_url)
-    vectors = open_vectors(home.vectors, folder.private_vectors, records, config.vectors, embedding)
+
+    def told(what: str, done: int, total: int) -> None:
+        # Sentences, not how far the work is.
+        if done == total == 0:
+            emit(StageEvent(run=run_id, stage="memory", message=what))
+
+    vectors = open_vectors(home.vectors, folder.private_vectors, records, config.vectors, embedding, told)
     stack.callback(vectors.close)
     # From here on the search does without lessons rather than end.
     vectors.on_trouble = lambda words: emit(StageEvent(run=run_id, stage="memory", message=f"without lessons: {words}"))

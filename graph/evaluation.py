@@ -131,9 +131,10 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
     to_come = context.config.trials - sum(view.measurement is not None for view in trials)
     # Also those that are asked for while this one runs have their share.
     waiting = max(waiting, min(context.config.parallel, to_come))
+    expected = context.expected_evaluation(request.fidelity) if context.spending.limits_time else 0.0
     async with (
         context.workers.place(),
-        context.spending.evaluation(trial.number, context.expected_evaluation(request.fidelity), waiting) as most,
+        context.spending.evaluation(trial.number, expected, waiting) as most,
     ):
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)

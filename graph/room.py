@@ -5,26 +5,28 @@ from collections.abc import Collection
 from graph.context import SearchContext
 from graph.rungs import climber
 from graph.state import SearchState
+from memory.trial_sequence import TrialSequence
 
 
-def has_room(context: SearchContext, state: SearchState, running: Collection[int]) -> bool:
+def has_room(context: SearchContext, state: SearchState, running: Collection[int], made: int) -> bool:
     """Whether the `running` trials leave one of the `parallel` places free, and there is a design to be asked for.
 
-    All other designs are made after trial 0, which has to have ended; and none once the search is about to.
+    So many are `made`. All but trial 0 are made after it has ended, and none once the search is about to end.
     """
-    return _has_place(context, state, running) and designs_made(context, running) < context.config.trials
+    return _has_place(context, state, running) and made < context.config.trials
 
 
 def can_begin(context: SearchContext, state: SearchState, running: Collection[int]) -> bool:
     """Whether there is a place, and a trial to promote or a design to be asked for."""
     if not _has_place(context, state, running):
         return False
-    return designs_made(context, running) < context.config.trials or climber(context, running) is not None
+    made = designs_made(context.finished_trials(), running)
+    return made < context.config.trials or climber(context, running) is not None
 
 
-def designs_made(context: SearchContext, running: Collection[int]) -> int:
+def designs_made(finished: TrialSequence, running: Collection[int]) -> int:
     """The designs that have a result or will have one; one that was promoted is none besides."""
-    done = context.finished_trials().by_number
+    done = finished.by_number
     return len(done) + sum(number not in done for number in set(running))
 
 

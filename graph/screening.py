@@ -23,9 +23,11 @@ TOOL = "tool"
 
 def trials_before(context: SearchContext, turn: int) -> TrialSequence:
     """The trials without those that tools made in this turn, so that all its designs are asked for alike."""
-    made = {one.id for one in context.records.proposals_made(context.run_id, turn) if one.stage == TOOL}
     trials = context.records.trials(context.run_id)
-    return TrialSequence(trial for trial in trials if trial.proposal_id not in made) if made else trials
+    if TOOL not in trials.stages:
+        return trials
+    made = {one.id for one in context.records.proposals_made(context.run_id, turn) if one.stage == TOOL}
+    return TrialSequence(trial for trial in trials if trial.proposal_id not in made)
 
 
 def surrogate_of(

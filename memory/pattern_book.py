@@ -17,6 +17,7 @@ from memory.views import TrialView
 from tools.architecture import Architecture
 
 DISTILLATION = "knowledge_distillation"
+_OF_AGENTS = {"self_evolution", DISTILLATION}
 
 
 def note_patterns(records: Records, run_id: str, numbers: Collection[int] | None = None) -> list[PatternView]:
@@ -26,7 +27,11 @@ def note_patterns(records: Records, run_id: str, numbers: Collection[int] | None
     its prompts were given, from then on. What is recorded already stays, so that repeating is harmless; a run of before
     there were patterns gets all of them. Returns the patterns whose state this changed.
     """
-    trials, recorded, given = records.trials(run_id), records.patterns(run_id), records.patterns_given(run_id)
+    trials = records.trials(run_id)
+    if not trials.stages & _OF_AGENTS:
+        # Nobody who names patterns, or is given any.
+        return []
+    recorded, given = records.patterns(run_id), records.patterns_given(run_id)
     if not (recorded or given or DISTILLATION in trials.stages):
         return []
     run = records.run(run_id)

@@ -39,7 +39,8 @@ class TrialSequence(tuple[TrialView, ...]):
                 for place in changed:
                     values[place] = of(made[place])
                 made._worked_out[of] = values
-            made._finished_before = before.__dict__.get("finished")
+            # Not `before` itself, which would keep all earlier moments.
+            made._finished_before = before.__dict__.get("_finished")
         return made
 
     def each(self, of: Callable[[TrialView], Found]) -> list[Found]:
@@ -48,13 +49,15 @@ class TrialSequence(tuple[TrialView, ...]):
             self._worked_out[of] = list(map(of, self))
         return self._worked_out[of]
 
-    @cached_property
+    @property
     def finished(self) -> "TrialSequence":
-        """Those that have a result."""
+        """Those that have a result: the same ones, where all have, so that nothing is worked out for both."""
+        return self if all(self.each(_has_result)) else self._finished
+
+    @cached_property
+    def _finished(self) -> "TrialSequence":
         before, self._finished_before = self._finished_before, None
-        have = self.each(_has_result)
-        # The same ones, where they all have: then nothing is worked out for both.
-        return self if all(have) else TrialSequence(compress(self, have), before)
+        return TrialSequence(compress(self, self.each(_has_result)), before)
 
     @cached_property
     def by_number(self) -> Mapping[int, TrialView]:

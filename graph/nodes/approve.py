@@ -4,7 +4,7 @@ from langgraph.runtime import Runtime
 from langgraph.types import interrupt
 
 from agents.taped_lines import TapedDecision
-from graph.approval import ask
+from graph.approval import ask, asks_anybody
 from graph.context import SearchContext
 from graph.events import ApprovalEvent
 from graph.screening import surrogate_of
@@ -18,6 +18,8 @@ async def approve(state: SearchState, runtime: Runtime[SearchContext]) -> Search
     The decisions are in the records, so that the value which the graph is resumed with says nothing.
     """
     context, numbers = runtime.context, state["waiting"]
+    if not asks_anybody(context):
+        return {"sent_back": [], "waiting": numbers}
     waiting = ask(context, numbers)
     if waiting:
         # Runs from the top when it is resumed, and then there is nothing left to wait for.

@@ -52,11 +52,12 @@ async def decide(state: SearchState, runtime: Runtime[SearchContext]) -> SearchS
         return {**update, "stop": last, **_end(refused_climb(context))}
     if (refusal := _no_room(context)) is not None:
         return {**update, "asks": False, **_end(None if running else refusal)}
-    stage, relief = _next_stage(context, state, designs_made(context, running))
+    made = designs_made(trials, running)
+    stage, relief = _next_stage(context, state, made)
     if stage != state["stage"] and (state["barren"] or state["stage"] == "judge"):
         turns, judge = state["barren"], context.config.judge
         context.emit(HandoverEvent(run=context.run_id, stage=stage, turns=turns, judge=judge))
-    asks = has_room(context, {**state, "stage": stage}, running)
+    asks = has_room(context, {**state, "stage": stage}, running, made)
     return {**update, "stage": stage, "relief": relief, "asks": asks}
 
 
