@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,12 +97,17 @@ def edit(name: NameArgument, dir: DirOption = None, run: RunOption = None, debug
         if editor is None:
             raise InputError(f"Set EDITOR to your editor, or copy {before} to {path} and change it there.")
         folder.mkdir(parents=True, exist_ok=True)
-        if before != path:
-            path.write_bytes(before.read_bytes())
-        try:
-            subprocess.run([*shlex.split(editor), str(path)], check=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise InputError(f"The editor {editor!r} failed ({error}); {path} is as it was left.") from error
+        # A search that runs takes a template as soon as it is there, and must not find half of one.
+        with tempfile.TemporaryDirectory(prefix="penjing-") as place:
+            draft = Path(place) / path.name
+            draft.write_bytes(before.read_bytes())
+            try:
+                subprocess.run([*shlex.split(editor), str(draft)], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                raise InputError(f"The editor {editor!r} failed ({error}); {path} is as it was before.") from error
+            whole = folder / f".{name}.partial"
+            whole.write_bytes(draft.read_bytes())
+            whole.replace(path)
         _report(library, [name], False)
 
 

@@ -64,7 +64,7 @@ def test_nothing_acknowledged_is_lost_to_kill_9(new_database: NewDatabase) -> No
     for round_ in range(3):
         process = writer(database, f"run-{round_}", 100_000)
         assert process.stdout is not None
-        acknowledged = [process.stdout.readline().strip()]
+        acknowledged = [process.stdout.readline().strip() for _ in range(2)]
         time.sleep(delays.uniform(0.02, 0.3))
         process.send_signal(signal.SIGKILL)
         rest, _ = process.communicate(timeout=30)
@@ -74,7 +74,6 @@ def test_nothing_acknowledged_is_lost_to_kill_9(new_database: NewDatabase) -> No
         with Records.open(database) as records:
             views = [view for view in records.trials(f"run-{round_}") if view.measurement]
             assert [view.evaluation_key for view in views][: len(acknowledged)] == acknowledged
-            assert len(acknowledged) > 1
             if records.engine.dialect.name == "sqlite":
                 with records.engine.connect() as connection:
                     assert connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
