@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from opentelemetry import trace
 from pydantic_core import to_json
 
-from memory.span_records import SpanEnd
-from memory.tables import Span
+from memory.span_records import SpanBegin, SpanEnd
 from tools.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def _to_records(records: "Records", run_id: str) -> "SpanProcessor":
             context = span.get_span_context()
             assert context is not None  # noqa: S101 - a started span has one
             records.begin_span(
-                Span(
+                SpanBegin(
                     id=trace.format_span_id(context.span_id),
                     run_id=run_id,
                     parent_id=None if span.parent is None else trace.format_span_id(span.parent.span_id),

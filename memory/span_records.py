@@ -15,6 +15,22 @@ from memory.tables import Span
 from memory.values import storable
 
 _BEGIN = insert(Span)
+_LASTING = {"status": "running", "message": "", "ended_at": None}
+
+
+class SpanBegin(NamedTuple):
+    """What is said of a span at its start; see `tables.Span`. A row of that would take longer to make than to write."""
+
+    id: str
+    run_id: str
+    name: str
+    kind: str
+    started_at: datetime
+    attributes: dict[str, Any]
+    parent_id: str | None = None
+    turn: int | None = None
+    trial: int | None = None
+    call_id: int | None = None
 
 
 class SpanEnd(NamedTuple):
@@ -56,10 +72,11 @@ class SpanRecords(Database):
     def _spans(self) -> _Waiting:
         return _Waiting()
 
-    def begin_span(self, span: Span) -> None:
-        """Say that `span` began."""
+    def begin_span(self, begin: SpanBegin) -> None:
+        """Say that a span began."""
+        row = storable(begin._asdict()) | _LASTING
         with self._spans.lock:
-            self._spans.begun[span.id] = storable(span.model_dump())
+            self._spans.begun[begin.id] = row
 
     def end_span(self, span_id: str, end: SpanEnd) -> None:
         """Say how a span ended. One that is not there, since its run was forgotten meanwhile, stays away."""

@@ -54,6 +54,11 @@ _OF_PROPOSAL = select(Trial).where(Trial.proposal_id == bindparam("proposal"))
 _LAST = select(func.max(Trial.number)).where(Trial.run_id == bindparam("run"))
 _BY_KEY = select(Evaluation).where(col(Evaluation.key).in_(bindparam("keys", expanding=True)))
 _PAYER = select(Evaluation.id, Evaluation.run_id).where(Evaluation.key == bindparam("key")).with_for_update()
+_SECONDS = (
+    select(Evaluation.id, Evaluation.fidelity, Evaluation.status, col(Evaluation.measurement)["seconds"].as_float())
+    .where(Evaluation.run_id == bindparam("run"), col(Evaluation.id) > bindparam("after"))
+    .order_by(col(Evaluation.id))
+)
 # By the evaluation alone: few have the same one, while looking through a run takes longer with each trial.
 _HAVING = select(Trial.run_id).where(Trial.evaluation_id == bindparam("evaluation"))
 
@@ -279,10 +284,8 @@ def _is_own(session: Session, evaluation: Evaluation) -> bool:
 
 
 def _seconds_after(session: Session, run_id: str, after: int) -> list[tuple[int, tuple[str, str, float]]]:
-    seconds = col(Evaluation.measurement)["seconds"].as_float()
-    query = select(Evaluation.id, Evaluation.fidelity, Evaluation.status, seconds)
-    query = query.where(Evaluation.run_id == run_id, col(Evaluation.id) > after).order_by(col(Evaluation.id))
-    return [(id, (fidelity, status, float(took or 0.0))) for id, fidelity, status, took in session.exec(query)]
+    rows = session.exec(_SECONDS, params={"run": run_id, "after": after})
+    return [(id, (fidelity, status, float(took or 0.0))) for id, fidelity, status, took in rows]
 
 
 def measured_alike(one: Run, other: Run) -> bool:

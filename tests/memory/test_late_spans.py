@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memory.records import Records
-from memory.span_records import SpanEnd
+from memory.span_records import SpanBegin, SpanEnd
 from memory.tables import Run, Span, now
 
 
@@ -28,7 +28,7 @@ def seen_by_others(place: Path) -> dict[str, str]:
 
 
 def begin(records: Records, id: str) -> None:
-    records.begin_span(Span(id=id, run_id="run-a", name=id, kind="CHAIN", started_at=now()))
+    records.begin_span(SpanBegin(id=id, run_id="run-a", name=id, kind="CHAIN", started_at=now(), attributes={}))
 
 
 def test_the_next_record_takes_them_along(records: Records, place: Path) -> None:
