@@ -131,10 +131,10 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
     to_come = context.config.trials - sum(view.measurement is not None for view in trials)
     # Also those that are asked for while this one runs have their share.
     waiting = max(waiting, min(context.config.parallel, to_come))
-    expected = context.expected_evaluation(request.fidelity) if context.spending.limits_time else 0.0
     async with (
         context.workers.place(),
-        context.spending.evaluation(trial.number, expected, waiting) as most,
+        # Expected once there is a place: what ended meanwhile says how long it takes.
+        context.spending.evaluation(trial.number, _expected(context, request), waiting) as most,
     ):
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)
@@ -164,6 +164,10 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
             )
         )
     return None if cut_off else evaluation
+
+
+def _expected(context: SearchContext, request: TrialRequest) -> float:
+    return context.expected_evaluation(request.fidelity) if context.spending.limits_time else 0.0
 
 
 def _trace(context: SearchContext, evaluation: Evaluation | None, span: OpenSpan) -> None:
