@@ -325,13 +325,10 @@ class SearchSession:
         chosen = self._records.trial(self.run_id, trial) if isinstance(trial, int) else trial
         where = Path(destination).expanduser().absolute()
         options = export_options(where, format, quantise, compact, dtype, overwrite)
-
-        def export() -> "ExportReport":
-            return asyncio.run(export_recorded(self.config, self._records, chosen, where, options, _ignore))
-
+        work = export_recorded(self.config, self._records, chosen, where, options, _ignore)
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
-            return threads.submit(export).result()
+            return threads.submit(asyncio.run, work).result()
 
     def close(self) -> None:
         """Close the records."""
