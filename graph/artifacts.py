@@ -48,13 +48,12 @@ async def keep_weights(context: RunContext, needed: list[str], spare: list[str],
     the next trial, or, where it is `required`, an InputError.
     """
 
-    if address_of(context.config.artifacts) is None:
+    address = address_of(context.config.artifacts)
+    if address is None:
         return
 
     def keep() -> None:
-        artifacts = open_artifacts(context.config.artifacts)
-        if artifacts is None:
-            return
+        artifacts = Artifacts.open(address)
         agree_on_prompts(artifacts, context.folder)
         there = artifacts.names("evaluations")
         for key in needed:

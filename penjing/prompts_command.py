@@ -104,7 +104,7 @@ def edit(name: NameArgument, dir: DirOption = None, run: RunOption = None, debug
             try:
                 subprocess.run([*shlex.split(editor), str(draft)], check=True)
             except (OSError, subprocess.CalledProcessError) as error:
-                raise InputError(f"The editor {editor!r} failed ({error}); {path} is as it was before.") from error
+                raise InputError(f"The editor {editor!r} failed ({error}); nothing was changed.") from error
             whole = folder / f".{name}.partial"
             whole.write_bytes(draft.read_bytes())
             whole.replace(path)
