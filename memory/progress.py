@@ -5,10 +5,11 @@ from collections.abc import Callable
 Told = Callable[[str, int, int], None]
 """Hears what is done, how much of it is done, and of how much. A sentence comes without either: 0 of 0."""
 
-CHECKED = "The vectors were not closed in order, by a process that was killed perhaps: they are checked first."
+HALF_WRITTEN = "A process ended while it wrote vectors, killed perhaps: what may be half written is made again."
 MADE_AGAIN = "The vectors were damaged: they are made again from the records."
 TRIALS = "trials put in"
 TABLE_ROWS = "rows of tables"
+VECTORS = "vectors put back"
 
 
 def nobody(what: str, done: int, total: int) -> None:

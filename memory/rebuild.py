@@ -6,10 +6,9 @@ from pathlib import Path
 
 from memory.chroma_client import BrokenStoreError
 from memory.indexing import index_prompts, index_trials
-from memory.progress import CHECKED, MADE_AGAIN, TRIALS, Told, nobody
+from memory.progress import HALF_WRITTEN, MADE_AGAIN, TRIALS, Told, nobody
 from memory.records import Records
-from memory.shared_folder import Claim, SharedFolder
-from memory.store_check import survives
+from memory.shared_folder import SharedFolder
 from memory.text_embedding import HASHED, TextEmbedding
 from memory.vector_collections import COLLECTIONS, CollectionName
 from memory.vectors import VectorStore
@@ -32,9 +31,9 @@ def open_vectors(
 ) -> VectorStore:
     """The vector store in `shared_folder`, or on the Chroma server at `url`, brought in line with the records.
 
-    A folder that is missing, broken or incomplete is made again. One that its last owner did not close in order is
-    checked first, by a process of its own, since damaged files can end a process. While another store has the shared
-    folder, in this process or in another, a copy in `private_folder` takes its place, and is removed when it is closed.
+    A folder that is missing, broken or incomplete is made again, and so is what its last owner was at when it ended.
+    While another store has the shared folder, in this process or in another, a copy in `private_folder` takes its
+    place, and is removed when it is closed.
     A server is shared by all who use it, each set of records with its own collections. `told` hears of what takes long.
 
     Raises:
@@ -57,14 +56,14 @@ def open_vectors(
         # Where this fails the next opening looks at what it left.
         stack.callback(claim.release, in_order=False)
         try:
-            _drop_what_crashes(claim, told)
+            if claim.doubtful and claim.path.exists():
+                told(HALF_WRITTEN, 0, 0)
             try:
                 store = opened()
             except BrokenStoreError:
                 told(MADE_AGAIN, 0, 0)
                 shutil.rmtree(claim.path)
                 store = opened()
-            claim.note("open")
         except (OSError, BrokenStoreError) as error:
             raise InputError(
                 f"the vectors in {claim.path} are broken and cannot be made again ({error}); choose another place"
@@ -73,23 +72,9 @@ def open_vectors(
         return store
 
 
-def _drop_what_crashes(claim: Claim, told: Told) -> None:
-    """Remove a folder that was not closed in order and cannot be used."""
-    if claim.left == "closed" or not claim.path.exists():
-        return
-    # Where the process ended although a check had been passed, the check has missed something.
-    if claim.left != "checked":
-        busy = None if claim.busy is None else Path(claim.busy.lock_file)
-        if survives(claim.path, busy, lambda: told(CHECKED, 0, 0)):
-            claim.note("checked")
-            return
-    told(MADE_AGAIN, 0, 0)
-    shutil.rmtree(claim.path)
-
-
 def _reconciled(store: VectorStore, records: Records, told: Told) -> VectorStore:
     try:
-        reconcile_vectors(records, store, told)
+        reconcile_vectors(records, store, told, thorough=store.mended)
     except InputError:
         store.detach()
         raise
@@ -102,15 +87,16 @@ def rebuild_vectors(records: Records, store: VectorStore) -> None:
     reconcile_vectors(records, store)
 
 
-def reconcile_vectors(records: Records, store: VectorStore, told: Told = nobody) -> bool:
+def reconcile_vectors(records: Records, store: VectorStore, told: Told = nobody, thorough: bool = False) -> bool:
     """Compare counts and the newest; where they differ, add what the store lacks, take out what the records lack.
 
-    Lessons are not counted: they go in before their designs, and what could not be put in is marked.
+    Lessons are not counted: they go in before their designs, and what could not be put in is marked. With `thorough`
+    all is compared.
     Returns whether anything had to be done.
     """
     counts = store.counts()
     designs = counts["architectures"] + counts["failures"]
-    if (designs, counts["prompts"]) == (records.indexed_designs(), records.prompt_count()):
+    if not thorough and (designs, counts["prompts"]) == (records.indexed_designs(), records.prompt_count()):
         newest = records.newest_indexed(_NEWEST)
         if sum(len(store.ids(name, newest)) for name in _DESIGNS) == len(newest):
             return False

@@ -8,7 +8,7 @@ neighbours than are wanted are looked at, and those that meet it are taken. Only
 enough for Chroma's own search among what meets it.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -18,9 +18,11 @@ import numpy as np
 from memory.chroma_client import SYNC_THRESHOLD, BrokenStoreError, open_folder, open_server, unreachable
 from memory.conditions import Where, chroma_conditions, matcher
 from memory.embeddings import ARCHITECTURE_DIMENSIONS, ARCHITECTURE_EMBEDDING
-from memory.progress import Told, nobody
+from memory.leftovers import drop_collections, remove_leftovers
+from memory.progress import VECTORS, Told, nobody
 from memory.shared_folder import Claim
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
+from memory.use_mark import EVERYTHING
 from memory.vector_rows import Row
 from memory.vector_tables import TableShape, VectorTables
 from tools.errors import InputError
@@ -65,7 +67,8 @@ class VectorCollections:
     ) -> None:
         """Open or make the store in a folder, or on the server of a URL. `claim`, on the folder, is let go by `close`.
 
-        `prefix` begins the names of all collections. `told` hears of what takes long.
+        `prefix` begins the names of all collections. `told` hears of what takes long. A collection that was in use when
+        the last owner of the folder ended is filled from its table anew; `mended` is true then, and some may lack.
 
         Raises:
             BrokenStoreError: what is in the folder cannot be read.
@@ -74,7 +77,8 @@ class VectorCollections:
         self.place = place
         self.embedding = embedding
         self._claim, self._prefix, self._told = claim, prefix, told
-        self._is_sound = True
+        self._doubtful = set[str]() if claim is None else set(claim.doubtful)
+        self.mended = bool(self._doubtful)
         self._open()
 
     @property
@@ -89,48 +93,71 @@ class VectorCollections:
 
         self._kept: dict[CollectionName, dict[str, dict[str, Any]]] = {name: {} for name in COLLECTIONS}
         self._tables: VectorTables | None = None
+        # Whatever ends this process before all is open makes all of it doubtful.
+        self._note(EVERYTHING)
         with self._kept_still():
             if isinstance(self.place, Path):
-                _require_whole(self.place)
+                self._clear_away(self.place)
             self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
-            self._collections: dict[CollectionName, chromadb.Collection] = {}
-            counts: dict[CollectionName, int] = {}
-            try:
-                for name in COLLECTIONS:
-                    self._collections[name] = self._client.get_or_create_collection(
-                        self._stored_name(name),
-                        configuration={
-                            "hnsw": {
-                                "space": "l2" if name in _SHAPES else "cosine",
-                                "sync_threshold": SYNC_THRESHOLD,
-                                "ef_search": _CANDIDATES[name],
-                            }
-                        },
-                        embedding_function=None,
-                    )
-                    if isinstance(self.place, Path):
-                        counts[name] = self._probe(name)
-                if isinstance(self.place, Path):
-                    self._drop_outdated()
-                    self._open_tables(self.place, counts)
-            except (ChromaError, ValueError, BrokenStoreError) as error:
-                self.detach()
-                raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
+        try:
+            if isinstance(self.place, Path):
+                self._open_folder(self.place)
+            else:
+                self._open_collections()
+        except (ChromaError, ValueError, BrokenStoreError) as error:
+            self.detach()
+            raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
+        self._doubtful.clear()
+        self._note()
 
-    def _open_tables(self, folder: Path, counts: Mapping[CollectionName, int]) -> None:
-        self._tables = VectorTables(
-            folder,
-            {
-                name: TableShape(
-                    self._stored_name(name),
-                    ARCHITECTURE_DIMENSIONS if name in _SHAPES else self.embedding.dimensions,
-                    name in _SHAPES,
-                )
-                for name in _IN_TABLES
-            },
-        )
-        for name in _IN_TABLES:
-            self._tables.open(name, self._collections[name], counts[name], self._told)
+    def _clear_away(self, folder: Path) -> None:
+        if self._doubtful and folder.exists():
+            drop_collections(folder, [self._stored_name(name) for name in COLLECTIONS if self._is_doubtful(name)])
+        remove_leftovers(folder)
+        _require_whole(folder)
+
+    def _is_doubtful(self, name: CollectionName) -> bool:
+        return bool(self._doubtful & {name, EVERYTHING})
+
+    def _open_folder(self, folder: Path) -> None:
+        with self._kept_still():
+            self._open_collections()
+            tables = VectorTables(folder, {name: self._table_shape(name) for name in _IN_TABLES})
+        # Not all of it at once: another process may wait to copy the folder.
+        for name in filter(self._is_doubtful, _IN_TABLES):
+            done = 0
+            for rows, total in tables.salvaged(name):
+                with self._kept_still():
+                    for part in self._parts(len(rows.ids)):
+                        self._put(name, rows.ids[part], rows.vectors[part], rows.metadatas[part])
+                done += len(rows.ids)
+                self._told(VECTORS, done, total)
+        with self._kept_still():
+            counts = {name: self._probe(name) for name in COLLECTIONS}
+            self._drop_outdated()
+            self._tables = tables
+            for name in _IN_TABLES:
+                tables.open(name, self._collections[name], counts[name], self._told)
+
+    def _open_collections(self) -> None:
+        self._collections: dict[CollectionName, chromadb.Collection] = {
+            name: self._client.get_or_create_collection(
+                self._stored_name(name),
+                configuration={
+                    "hnsw": {
+                        "space": "l2" if name in _SHAPES else "cosine",
+                        "sync_threshold": SYNC_THRESHOLD,
+                        "ef_search": _CANDIDATES[name],
+                    }
+                },
+                embedding_function=None,
+            )
+            for name in COLLECTIONS
+        }
+
+    def _table_shape(self, name: CollectionName) -> TableShape:
+        dimensions = ARCHITECTURE_DIMENSIONS if name in _SHAPES else self.embedding.dimensions
+        return TableShape(self._stored_name(name), dimensions, name in _SHAPES)
 
     def _stored_name(self, name: CollectionName) -> str:
         embedding = ARCHITECTURE_EMBEDDING if name in _SHAPES else self.embedding.name
@@ -167,7 +194,9 @@ class VectorCollections:
         """Let go of the store. Closing twice is harmless."""
         self.detach()
         if self._claim is not None:
-            self._claim.release(in_order=self._is_sound)
+            if self._doubtful:
+                self._note()
+            self._claim.release(in_order=not self._doubtful)
             self._claim = None
 
     def detach(self) -> None:
@@ -184,7 +213,7 @@ class VectorCollections:
 
     def wipe(self) -> None:
         """Empty all collections."""
-        with self._writing():
+        with self._writing(EVERYTHING):
             for name in COLLECTIONS:
                 self._client.delete_collection(self._stored_name(name))
             if self._tables is not None:
@@ -213,8 +242,10 @@ class VectorCollections:
         """Take entries out."""
         for id in ids:
             self._kept[name].pop(id, None)
-        for batch in _batches(list(ids), self._client.get_max_batch_size()):
-            with self._writing():
+        listed = list(ids)
+        for part in self._parts(len(listed)):
+            batch = listed[part]
+            with self._writing(name):
                 self._collections[name].delete(ids=batch)
                 if self._tables is not None:
                     self._tables.delete(name, batch)
@@ -227,16 +258,19 @@ class VectorCollections:
         rows = [{key: value for key, value in metadata.items() if value is not None} for metadata in metadatas]
         for id in ids:
             self._kept[name].pop(id, None)
-        for batch in _batches(range(len(ids)), self._client.get_max_batch_size()):
-            part = slice(batch[0], batch[-1] + 1)
-            with self._writing():
-                self._collections[name].upsert(
-                    ids=list(ids[part]),
-                    embeddings=embeddings[part],
-                    metadatas=rows[part],  # type: ignore[arg-type]
-                )
+        for part in self._parts(len(ids)):
+            with self._writing(name):
+                self._put(name, ids[part], embeddings[part], rows[part])
                 if self._tables is not None:
                     self._tables.upsert(name, ids[part], embeddings[part], rows[part])
+
+    def _put(self, name: CollectionName, ids: Sequence[str], embeddings: Any, rows: Sequence[dict[str, Any]]) -> None:
+        self._collections[name].upsert(ids=list(ids), embeddings=embeddings, metadatas=list(rows))
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        """So many entries at once as Chroma takes."""
+        most = self._client.get_max_batch_size()
+        return (slice(start, start + most) for start in range(0, count, most))
 
     def search(self, name: CollectionName, k: int, where: Where | None, vector: Any) -> list[Row]:
         """The `k` nearest rows that meet the conditions, nearest first; fewer where there are fewer."""
@@ -262,7 +296,7 @@ class VectorCollections:
         return self._query(name, k, vector, chroma_conditions(where))
 
     def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
-        with self._reading():
+        with self._using(name):
             found: Any = self._collections[name].query(
                 query_embeddings=[vector], n_results=count, where=conditions, include=["distances"]
             )
@@ -285,7 +319,7 @@ class VectorCollections:
 
     def _compared(self, name: CollectionName, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
         """All that meets the conditions, nearest first."""
-        with self._reading():
+        with self._using(name):
             found: Any = self._collections[name].get(where=conditions, include=["metadatas", "embeddings"])
         if not found["ids"]:
             return []
@@ -302,8 +336,13 @@ class VectorCollections:
         busy = None if self._claim is None else self._claim.busy
         return nullcontext() if busy is None else busy
 
+    def _note(self, *in_use: str) -> None:
+        if self._claim is not None:
+            self._claim.note({*self._doubtful, *in_use})
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
+        """For what reads the database alone."""
         from chromadb.errors import ChromaError
         from httpx import TransportError
 
@@ -314,14 +353,22 @@ class VectorCollections:
             raise self._failure(error) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _using(self, part: str) -> Iterator[None]:
+        """For what reads or writes the index of a collection, or of all."""
+        with self._reading():
+            self._note(part)
+            yield
+            self._note()
+
+    @contextmanager
+    def _writing(self, part: str) -> Iterator[None]:
         from chromadb.errors import InternalError
 
-        with self._reading():
+        with self._using(part):
             try:
                 yield
             except InternalError as error:
-                self._is_sound = False
+                self._doubtful.add(part)
                 if "disk is full" in str(error):
                     raise InputError(f"{FULL_DISK} What the vectors in {self.place} lack is put in then.") from error
                 raise InputError(
@@ -332,7 +379,7 @@ class VectorCollections:
     def _failure(self, error: Exception) -> InputError:
         if isinstance(self.place, str):
             return unreachable(self.place, error)
-        self._is_sound = False
+        self._doubtful.add(EVERYTHING)
         return BrokenStoreError(
             f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
         )
@@ -344,7 +391,3 @@ def _require_whole(folder: Path) -> None:
         for file in written.parent.iterdir():
             if file.stat().st_size == 0:
                 raise BrokenStoreError(f"the vectors in {folder} cannot be read: {file.name} is empty")
-
-
-def _batches(items: Any, size: int) -> Iterable[Any]:
-    return (items[start : start + size] for start in range(0, len(items), size))

@@ -7,11 +7,11 @@ chance of 1 in 10^10 to be wrong.
 
 import json
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,14 @@ _NEARLY = 16
 """So many more than are wanted are compared with at first."""
 _ERROR = 1e-5
 """What bounds in single precision may err by, as a share of the squared lengths."""
+
+
+class Rows(NamedTuple):
+    """Some rows of a table: ids, vectors [rows, dimensions], metadata."""
+
+    ids: list[str]
+    vectors: "NDArray[np.float32]"
+    metadatas: list[dict[str, Any]]
 
 
 class VectorTable:
@@ -63,6 +71,14 @@ class VectorTable:
         """The ids of all rows. Raises BrokenTableError."""
         notes = map(self._files.note, np.flatnonzero(self._files.columns[LIVE]).tolist())
         return {json.loads(note)[0] for note in notes if note is not None}
+
+    def batches(self, size: int) -> Iterator[Rows]:
+        """All rows, so many at a time, each compared with its checksum. Raises BrokenTableError."""
+        places = np.flatnonzero(self._files.columns[LIVE])
+        for start in range(0, len(places), size):
+            some = places[start : start + size]
+            notes = [json.loads(note) for note in map(self._files.note, some.tolist()) if note is not None]
+            yield Rows([id for id, _ in notes], self._files.vectors[some], [metadata for _, metadata in notes])
 
     def upsert(self, ids: Sequence[str], vectors: Any, metadatas: Sequence[dict[str, Any]]) -> None:
         """Put rows in, over those of the same ids. Raises OSError."""

@@ -4,8 +4,8 @@ A table is never more than a quicker way to what Chroma has: whatever goes wrong
 the next opening makes the table again.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +13,7 @@ from memory.conditions import Where
 from memory.progress import TABLE_ROWS, Told
 from memory.table_files import BrokenTableError, files_of
 from memory.vector_rows import Row
-from memory.vector_table import VectorTable
+from memory.vector_table import Rows, VectorTable
 
 if TYPE_CHECKING:
     import chromadb
@@ -43,6 +43,22 @@ class VectorTables:
             for file in files_of(rows.with_suffix("")):
                 if file not in current:
                     _unlink(file)
+
+    def salvaged(self, name: str) -> Iterator[tuple[Rows, int]]:
+        """What the table of a collection holds, before it is opened: some rows at a time, and of how many.
+
+        Where there is no table there are none; where one is damaged there are no more.
+        """
+        shape = self._shapes[name]
+        path = self._folder / shape.stored_name
+        if not all(file.exists() for file in files_of(path)):
+            return
+        with (
+            suppress(OSError, BrokenTableError),
+            closing(VectorTable(path, shape.dimensions, shape.euclidean)) as table,
+        ):
+            for rows in table.batches(_BATCH):
+                yield rows, len(table)
 
     def open(self, name: str, collection: "chromadb.Collection", count: int, told: Told) -> None:
         """Open the table of a collection that has `count` entries, and bring it in line with it; `told` hears of it."""

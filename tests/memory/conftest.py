@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from memory import rebuild, store_check
 from memory.rebuild import open_vectors
 from memory.records import Records
 from memory.tables import Evaluation, Promotion, Proposal, Run
@@ -150,16 +149,3 @@ def vectors_url() -> str | None:
 def store(filled: Records, places: tuple[Path, Path], vectors_url: str | None) -> Iterator[VectorStore]:
     with open_vectors(*places, filled, vectors_url) as opened:
         yield opened
-
-
-@pytest.fixture
-def checks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each store that this process had checked, whether it could be used."""
-    found, real = list[bool](), store_check.survives
-
-    def counted(*arguments: object) -> bool:
-        found.append(real(*arguments))  # type: ignore[arg-type]
-        return found[-1]
-
-    monkeypatch.setattr(rebuild, "survives", counted)
-    return found

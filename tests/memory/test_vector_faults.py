@@ -99,17 +99,6 @@ def test_an_index_file_of_no_length_is_noticed(large: tuple[Path, Path], filled:
         assert len(store.nearest(make_design(), make_design(), 9)) == 8
 
 
-def test_a_folder_whose_opening_crashed_after_a_check_is_made_again(filled: Records, places: tuple[Path, Path]) -> None:
-    open_vectors(*places, filled).close()
-    assert not list(places[0].parent.glob("vectors.open"))
-    (places[0] / "crashes the process").write_text("when it is read")
-    places[0].with_name("vectors.open").write_text("checked")
-    with open_vectors(*places, filled) as store:
-        assert store.counts() == EXPECTED
-        assert not (places[0] / "crashes the process").exists()
-    assert not places[0].with_name("vectors.open").exists()
-
-
 def test_a_second_store_gets_the_private_folder(store: VectorStore, filled: Records, places: tuple[Path, Path]) -> None:
     shared, private = places
     private.mkdir(parents=True)

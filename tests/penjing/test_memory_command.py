@@ -176,11 +176,11 @@ def test_trials_of_a_running_search_that_wait_are_no_difference(home: Path) -> N
 
 
 def test_stats_leave_vectors_that_were_not_closed_to_the_next_use(home: Path) -> None:
-    (home / "vectors.open").write_text("open")
+    (home / "vectors.open").write_text("everything")
     for index in home.glob("vectors/*/header.bin"):
         index.write_bytes(bytes(index.stat().st_size))
     for _ in range(2):
-        assert document("stats")["vectors"]["state"] == "not closed in order; checked at the next use"
+        assert document("stats")["vectors"]["state"] == "not closed in order; mended at the next use"
     assert len(document("like", "latest/3")["designs"]) == 5
     assert document("stats")["vectors"]["state"] == "agree"
 
