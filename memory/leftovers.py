@@ -14,6 +14,9 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
 from memory.chroma_client import BrokenStoreError, open_folder
+from memory.table_files import files_of
+
+_DATABASE = "chroma.sqlite3"
 
 
 def drop_collections(folder: Path, names: Collection[str]) -> None:
@@ -30,7 +33,7 @@ def drop_collections(folder: Path, names: Collection[str]) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the files of indexes whose collections are gone. Nobody else may have the folder open."""
-    database = folder / "chroma.sqlite3"
+    database = folder / _DATABASE
     if not database.is_file():
         return
     engine = create_engine(f"sqlite:///{database}", poolclass=NullPool)
@@ -44,6 +47,22 @@ def remove_leftovers(folder: Path) -> None:
         if path.is_dir() and _is_identity(path.name) and path.name not in known:
             # What cannot be removed takes up room only.
             shutil.rmtree(path, ignore_errors=True)
+
+
+def has_only_tables(folder: Path) -> bool:
+    """Whether Chroma would make its database anew beside the tables of an older one."""
+    database = folder / _DATABASE
+    return any(folder.glob("*.rows")) and not (database.exists() and database.stat().st_size)
+
+
+def remove_index(folder: Path) -> None:
+    """Remove all but the tables. Raises OSError."""
+    tables = {file.name for rows in folder.glob("*.rows") for file in files_of(rows.with_suffix(""))}
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in tables:
+            path.unlink()
 
 
 def _is_identity(name: str) -> bool:

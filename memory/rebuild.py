@@ -1,15 +1,17 @@
 """The vector store from the records: opening it, making it again, and keeping the two equal."""
 
-import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from memory.chroma_client import BrokenStoreError
 from memory.indexing import index_prompts, index_trials
+from memory.leftovers import has_only_tables, remove_index
 from memory.progress import HALF_WRITTEN, MADE_AGAIN, TRIALS, Told, nobody
 from memory.records import Records
-from memory.shared_folder import SharedFolder
+from memory.shared_folder import Claim, SharedFolder
 from memory.text_embedding import HASHED, TextEmbedding
+from memory.use_mark import EVERYTHING
 from memory.vector_collections import COLLECTIONS, CollectionName
 from memory.vectors import VectorStore
 from tools.errors import InputError
@@ -31,10 +33,10 @@ def open_vectors(
 ) -> VectorStore:
     """The vector store in `shared_folder`, or on the Chroma server at `url`, brought in line with the records.
 
-    A folder that is missing, broken or incomplete is made again, and so is what its last owner was at when it ended.
-    While another store has the shared folder, in this process or in another, a copy in `private_folder` takes its
-    place, and is removed when it is closed.
-    A server is shared by all who use it, each set of records with its own collections. `told` hears of what takes long.
+    A folder that is missing, broken or incomplete is made again, and so is what its last owner was at when it ended:
+    from our own tables as far as these go, and else from the records. While another store has the shared folder, in
+    this process or in another, a copy in `private_folder` takes its place, and is removed when it is closed. A server
+    is shared by all who use it, each set of records with its own collections. `told` hears of what takes long.
 
     Raises:
         InputError: neither folder can be used, the server cannot be reached, or texts cannot be embedded.
@@ -49,7 +51,7 @@ def open_vectors(
             f"the folder of the vectors {shared_folder} cannot be used ({error.strerror}); choose another place"
         ) from error
 
-    def opened() -> VectorStore:
+    def opened(claim: Claim) -> VectorStore:
         return _reconciled(VectorStore(claim.path, claim, embedding, told=told), records, told)
 
     with ExitStack() as stack:
@@ -59,11 +61,13 @@ def open_vectors(
             if claim.doubtful and claim.path.exists():
                 told(HALF_WRITTEN, 0, 0)
             try:
-                store = opened()
+                if has_only_tables(claim.path):
+                    raise BrokenStoreError(f"the database of the vectors in {claim.path} is gone")
+                store = opened(claim)
             except BrokenStoreError:
                 told(MADE_AGAIN, 0, 0)
-                shutil.rmtree(claim.path)
-                store = opened()
+                remove_index(claim.path)
+                store = opened(replace(claim, doubtful=frozenset({EVERYTHING})))
         except (OSError, BrokenStoreError) as error:
             raise InputError(
                 f"the vectors in {claim.path} are broken and cannot be made again ({error}); choose another place"
@@ -74,7 +78,8 @@ def open_vectors(
 
 def _reconciled(store: VectorStore, records: Records, told: Told) -> VectorStore:
     try:
-        reconcile_vectors(records, store, told, thorough=store.mended)
+        reconcile_vectors(records, store, told, thorough=store.in_doubt)
+        store.settle()
     except InputError:
         store.detach()
         raise

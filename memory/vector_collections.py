@@ -9,7 +9,7 @@ enough for Chroma's own search among what meets it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,11 +18,11 @@ import numpy as np
 from memory.chroma_client import SYNC_THRESHOLD, BrokenStoreError, open_folder, open_server, unreachable
 from memory.conditions import Where, chroma_conditions, matcher
 from memory.embeddings import ARCHITECTURE_DIMENSIONS, ARCHITECTURE_EMBEDDING
+from memory.folder_use import FolderUse
 from memory.leftovers import drop_collections, remove_leftovers
 from memory.progress import VECTORS, Told, nobody
 from memory.shared_folder import Claim
 from memory.text_embedding import HASHED, OPENAI, TextEmbedding
-from memory.use_mark import EVERYTHING
 from memory.vector_rows import Row
 from memory.vector_tables import TableShape, VectorTables
 from tools.errors import InputError
@@ -37,7 +37,6 @@ COLLECTIONS: tuple[CollectionName, ...] = ("architectures", "failures", "lessons
 Metadata = Mapping[str, str | int | float | bool | None]
 
 _SHAPES = ("architectures", "failures")
-_IN_TABLES: tuple[CollectionName, ...] = ("architectures", "failures", "lessons")
 _LAYOUT = 2
 """Whoever changes what is kept with the vectors counts on, and stores are made again."""
 
@@ -67,8 +66,8 @@ class VectorCollections:
     ) -> None:
         """Open or make the store in a folder, or on the server of a URL. `claim`, on the folder, is let go by `close`.
 
-        `prefix` begins the names of all collections. `told` hears of what takes long. A collection that was in use when
-        the last owner of the folder ended is filled from its table anew; `mended` is true then, and some may lack.
+        `prefix` begins the names of all collections. `told` hears of what takes long. Collections that were in use when
+        the last owner of the folder ended are filled from their tables anew, and stay `in_doubt`: some may be missing.
 
         Raises:
             BrokenStoreError: what is in the folder cannot be read.
@@ -76,9 +75,8 @@ class VectorCollections:
         """
         self.place = place
         self.embedding = embedding
-        self._claim, self._prefix, self._told = claim, prefix, told
-        self._doubtful = set[str]() if claim is None else set(claim.doubtful)
-        self.mended = bool(self._doubtful)
+        self._prefix, self._told = prefix, told
+        self._use = FolderUse(claim, COLLECTIONS)
         self._open()
 
     @property
@@ -93,9 +91,8 @@ class VectorCollections:
 
         self._kept: dict[CollectionName, dict[str, dict[str, Any]]] = {name: {} for name in COLLECTIONS}
         self._tables: VectorTables | None = None
-        # Whatever ends this process before all is open makes all of it doubtful.
-        self._note(EVERYTHING)
-        with self._kept_still():
+        self._use.note()
+        with self._use.kept_still():
             if isinstance(self.place, Path):
                 self._clear_away(self.place)
             self._client = open_server(self.place) if isinstance(self.place, str) else open_folder(self.place)
@@ -107,37 +104,45 @@ class VectorCollections:
         except (ChromaError, ValueError, BrokenStoreError) as error:
             self.detach()
             raise error if isinstance(error, BrokenStoreError) else self._failure(error) from error
-        self._doubtful.clear()
-        self._note()
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether entries may be missing, since they were put back from a table."""
+        return bool(self._use.doubtful)
+
+    def settle(self) -> None:
+        """Nothing is missing any more."""
+        self._use.settle()
 
     def _clear_away(self, folder: Path) -> None:
-        if self._doubtful and folder.exists():
-            drop_collections(folder, [self._stored_name(name) for name in COLLECTIONS if self._is_doubtful(name)])
+        if self.in_doubt and folder.exists():
+            drop_collections(folder, [self._stored_name(name) for name in COLLECTIONS if name in self._use.doubtful])
         remove_leftovers(folder)
         _require_whole(folder)
 
-    def _is_doubtful(self, name: CollectionName) -> bool:
-        return bool(self._doubtful & {name, EVERYTHING})
-
     def _open_folder(self, folder: Path) -> None:
-        with self._kept_still():
+        with self._use.kept_still():
             self._open_collections()
-            tables = VectorTables(folder, {name: self._table_shape(name) for name in _IN_TABLES})
-        # Not all of it at once: another process may wait to copy the folder.
-        for name in filter(self._is_doubtful, _IN_TABLES):
-            done = 0
-            for rows, total in tables.salvaged(name):
-                with self._kept_still():
-                    for part in self._parts(len(rows.ids)):
-                        self._put(name, rows.ids[part], rows.vectors[part], rows.metadatas[part])
-                done += len(rows.ids)
-                self._told(VECTORS, done, total)
-        with self._kept_still():
-            counts = {name: self._probe(name) for name in COLLECTIONS}
+            tables = VectorTables(folder, {name: self._table_shape(name) for name in COLLECTIONS})
+        for name in COLLECTIONS:
+            if name in self._use.doubtful:
+                self._put_back(name, tables)
+        for name in COLLECTIONS:
+            with self._use.of(name):
+                tables.open(name, self._collections[name], self._probe(name), self._told)
+        self._tables = tables
+        with self._use.kept_still():
             self._drop_outdated()
-            self._tables = tables
-            for name in _IN_TABLES:
-                tables.open(name, self._collections[name], counts[name], self._told)
+
+    def _put_back(self, name: CollectionName, tables: VectorTables) -> None:
+        done = 0
+        for rows, total in tables.salvaged(name):
+            # Not all of it at once: another process may wait to copy the folder.
+            with self._use.of(name):
+                for part in self._parts(len(rows.ids)):
+                    self._put(name, rows.ids[part], rows.vectors[part], rows.metadatas[part])
+            done += len(rows.ids)
+            self._told(VECTORS, done, total)
 
     def _open_collections(self) -> None:
         self._collections: dict[CollectionName, chromadb.Collection] = {
@@ -193,11 +198,7 @@ class VectorCollections:
     def close(self) -> None:
         """Let go of the store. Closing twice is harmless."""
         self.detach()
-        if self._claim is not None:
-            if self._doubtful:
-                self._note()
-            self._claim.release(in_order=not self._doubtful)
-            self._claim = None
+        self._use.end()
 
     def detach(self) -> None:
         """Close, but keep the folder for a store that is opened in this one's place."""
@@ -213,7 +214,7 @@ class VectorCollections:
 
     def wipe(self) -> None:
         """Empty all collections."""
-        with self._writing(EVERYTHING):
+        with self._writing(*COLLECTIONS):
             for name in COLLECTIONS:
                 self._client.delete_collection(self._stored_name(name))
             if self._tables is not None:
@@ -331,15 +332,6 @@ class VectorCollections:
         order = np.argsort(distances, kind="stable")
         return [Row(found["ids"][at], float(distances[at]), found["metadatas"][at] or {}) for at in order]
 
-    def _kept_still(self) -> AbstractContextManager[object]:
-        """Chroma may write to its folder whenever it is used, also when it is asked."""
-        busy = None if self._claim is None else self._claim.busy
-        return nullcontext() if busy is None else busy
-
-    def _note(self, *in_use: str) -> None:
-        if self._claim is not None:
-            self._claim.note({*self._doubtful, *in_use})
-
     @contextmanager
     def _reading(self) -> Iterator[None]:
         """For what reads the database alone."""
@@ -347,28 +339,25 @@ class VectorCollections:
         from httpx import TransportError
 
         try:
-            with self._kept_still():
+            with self._use.kept_still():
                 yield
         except (ChromaError, TransportError) as error:
             raise self._failure(error) from error
 
     @contextmanager
-    def _using(self, part: str) -> Iterator[None]:
-        """For what reads or writes the index of a collection, or of all."""
-        with self._reading():
-            self._note(part)
+    def _using(self, *names: CollectionName) -> Iterator[None]:
+        """For what reads or writes the indexes of these collections."""
+        with self._reading(), self._use.of(*names):
             yield
-            self._note()
 
     @contextmanager
-    def _writing(self, part: str) -> Iterator[None]:
+    def _writing(self, *names: CollectionName) -> Iterator[None]:
         from chromadb.errors import InternalError
 
-        with self._using(part):
+        with self._using(*names):
             try:
                 yield
             except InternalError as error:
-                self._doubtful.add(part)
                 if "disk is full" in str(error):
                     raise InputError(f"{FULL_DISK} What the vectors in {self.place} lack is put in then.") from error
                 raise InputError(
@@ -379,7 +368,7 @@ class VectorCollections:
     def _failure(self, error: Exception) -> InputError:
         if isinstance(self.place, str):
             return unreachable(self.place, error)
-        self._doubtful.add(EVERYTHING)
+        self._use.doubtful.update(COLLECTIONS)
         return BrokenStoreError(
             f"the vectors in {self.place} cannot be read ({error}); the next start makes them again"
         )

@@ -1,13 +1,16 @@
 """Small designs and filled records for the tests of memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from memory.rebuild import open_vectors
 from memory.records import Records
 from memory.tables import Evaluation, Promotion, Proposal, Run
+from memory.text_embedding import HASHED
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from tests.postgresql import NewDatabase, new_file
@@ -15,6 +18,19 @@ from tools.architecture import Architecture, FixedShape, LayerShape
 from tools.measurement import Failure, Measurement
 
 Design = Callable[..., Architecture]
+
+
+class CountedEmbedding:
+    """The embedding that is used without a setting, which says what it was asked for."""
+
+    name, dimensions = HASHED.name, HASHED.dimensions
+
+    def __init__(self) -> None:
+        self.texts = list[str]()
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.texts += texts
+        return HASHED.embed(texts)
 
 
 def make_design(hidden: int = 64, ffn: tuple[int, ...] = (128, 128), kv: int = 2, heads: int = 4) -> Architecture:

@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,14 @@ from memory.rebuild import open_vectors, rebuild_vectors
 from memory.records import Records
 from memory.shared_folder import SharedFolder
 from memory.tables import Run
-from memory.text_embedding import HASHED
 from memory.use_mark import EVERYTHING, UseMark
 from memory.vectors import VectorStore
-from tests.memory.conftest import finish, make_design
+from tests.memory.conftest import CountedEmbedding, finish, make_design
 from tests.memory.test_vector_faults import EXPECTED, hold
 from tests.memory.test_vector_processes import agree, remembering, walk
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 ROOT = Path(__file__).parents[2]
 Damage = Callable[[Path], None]
@@ -52,19 +50,6 @@ def spoil_the_header(index: Path) -> None:
 def empty_a_file(index: Path) -> None:
     """As a process leaves it that has opened it to write it anew."""
     (index / "data_level0.bin").write_bytes(b"")
-
-
-class CountedEmbedding:
-    """The embedding that is used without a setting, which says what it was asked for."""
-
-    name, dimensions = HASHED.name, HASHED.dimensions
-
-    def __init__(self) -> None:
-        self.texts = list[str]()
-
-    def embed(self, texts: Sequence[str]) -> "NDArray[np.float32]":
-        self.texts += texts
-        return HASHED.embed(texts)
 
 
 def mark_of(places: Places) -> Path:
@@ -163,20 +148,20 @@ def test_what_the_table_lacks_comes_from_the_records(large: Places, filled: Reco
 
 
 @pytest.mark.parametrize("damage", [clear_links, spoil_the_header])
-def test_who_died_while_opening_leaves_all_in_doubt(large: Places, filled: Records, damage: Damage) -> None:
+def test_who_died_while_opening_leaves_that_in_doubt(large: Places, filled: Records, damage: Damage) -> None:
     """The files of a store that was closed in order are damaged from outside: one process ends, and no other."""
     (index,) = written(large[0])
     damage(index)
     owner = hold(large[0].with_name("records.db"), *large)
     owner.communicate("", timeout=60)
     assert -owner.returncode in (signal.SIGSEGV, signal.SIGFPE, signal.SIGBUS, signal.SIGABRT)
-    assert UseMark(mark_of(large)).read() == {EVERYTHING}
+    assert UseMark(mark_of(large)).read() == {"lessons"}
     embedding, told = CountedEmbedding(), list[str]()
     with open_vectors(*large, filled, embedding=embedding, told=lambda what, *_: told.append(what)) as store:
         agree(filled, store)
         walk(store)
     assert told[0] == HALF_WRITTEN and MADE_AGAIN not in told
-    assert embedding.texts == ["You design compact language models."], "prompts have no table"
+    assert not embedding.texts
 
 
 def test_who_dies_while_it_writes_leaves_that_in_doubt(large: Places, filled: Records) -> None:
@@ -226,7 +211,7 @@ def test_a_kill_while_it_is_mended_leaves_it_to_the_next(
 
     with pytest.raises(Killed):
         open_vectors(*large, filled, told=kill)
-    assert UseMark(mark_of(large)).read() == {EVERYTHING, "lessons"}
+    assert UseMark(mark_of(large)).read() == {"lessons"}
     told = list[str]()
     with opened(large, filled, told) as store:
         agree(filled, store)

@@ -13,7 +13,7 @@ from memory.chroma_client import BrokenStoreError
 from memory.rebuild import open_vectors
 from memory.records import Records
 from memory.vectors import VectorStore
-from tests.memory.conftest import make_design
+from tests.memory.conftest import CountedEmbedding, make_design
 from tools.architecture import Architecture
 from tools.errors import InputError
 
@@ -41,6 +41,10 @@ def empty_database(folder: Path) -> None:
     (folder / "chroma.sqlite3").write_bytes(b"")
 
 
+def lose_database(folder: Path) -> None:
+    (folder / "chroma.sqlite3").unlink()
+
+
 def put_a_file_there(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -48,16 +52,19 @@ def put_a_file_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil", [shutil.rmtree, spoil_database, spoil_half, spoil_middle, empty_database, put_a_file_there]
+    "spoil", [shutil.rmtree, spoil_database, spoil_half, spoil_middle, empty_database, lose_database, put_a_file_there]
 )
 def test_a_broken_folder_is_made_again(
     filled: Records, places: tuple[Path, Path], design: Design, spoil: Callable[[Path], None]
 ) -> None:
     open_vectors(*places, filled).close()
     spoil(places[0])
-    with open_vectors(*places, filled) as store:
+    embedding = CountedEmbedding()
+    with open_vectors(*places, filled, embedding=embedding) as store:
         assert (store.counts(), store.folder) == (EXPECTED, places[0])
         assert store.nearest(design(), design(), 1)[0].id == "run-a/7"
+    # Where our tables are there no text is embedded again: a server asks for money.
+    assert bool(embedding.texts) == (spoil in (shutil.rmtree, put_a_file_there))
 
 
 def index_folders(folder: Path) -> list[Path]:

@@ -37,7 +37,7 @@ def agree(records: Records, store: VectorStore) -> None:
     names = {f"{run}/{number}": lines for run, rows in trials.items() for number, lines in rows.items()}
     assert store.ids("architectures") | store.ids("failures") == names.keys()
     assert store.ids("lessons") == {f"{name}/{line}" for name, lines in names.items() for line in range(lines)}
-    assert store._tables is not None and len(store._tables._tables) == 3
+    assert store._tables is not None and len(store._tables._tables) == 4
     for name, table in store._tables._tables.items():
         assert table.ids() == store.ids(name)  # type: ignore[arg-type]
 

@@ -154,7 +154,7 @@ def answers(store: VectorStore) -> Any:
 def test_tables_are_filled_and_emptied_with_their_collections(
     filled: Records, places: tuple[Path, Path], store: VectorStore
 ) -> None:
-    assert tables_of(store) == {"architectures": 7, "failures": 1, "lessons": 16}
+    assert tables_of(store) == {"architectures": 7, "failures": 1, "lessons": 16, "prompts": 1}
     store.delete("architectures", ["run-a/7"])
     assert tables_of(store)["architectures"] == 6
     assert reconcile_vectors(filled, store) and tables_of(store)["architectures"] == 7
@@ -162,7 +162,7 @@ def test_tables_are_filled_and_emptied_with_their_collections(
         assert copy.folder == places[1] and tables_of(copy) == tables_of(store)
         assert answers(copy) == answers(store)
     store.wipe()
-    assert tables_of(store) == {"architectures": 0, "failures": 0, "lessons": 0}
+    assert tables_of(store) == {"architectures": 0, "failures": 0, "lessons": 0, "prompts": 0}
 
 
 def lose(files: list[Path]) -> None:
@@ -207,7 +207,7 @@ def test_a_damaged_table_is_made_again_or_done_without(
             assert reconcile_vectors(filled, store)
     if spoil is not put_a_folder_there:
         with open_vectors(*places, filled) as store:
-            assert tables_of(store) == {"architectures": 7, "failures": 1, "lessons": 16}
+            assert tables_of(store) == {"architectures": 7, "failures": 1, "lessons": 16, "prompts": 1}
 
 
 def test_tables_that_are_filled_tell_how_far_they_are(
@@ -218,7 +218,13 @@ def test_tables_that_are_filled_tell_how_far_they_are(
     monkeypatch.setattr(vector_tables, "_BATCH", 10)
     told = list[tuple[str, int, int]]()
     open_vectors(*places, filled, told=lambda *words: told.append(words)).close()
-    assert told == [(TABLE_ROWS, 7, 7), (TABLE_ROWS, 1, 1), (TABLE_ROWS, 10, 16), (TABLE_ROWS, 16, 16)]
+    assert told == [
+        (TABLE_ROWS, 7, 7),
+        (TABLE_ROWS, 1, 1),
+        (TABLE_ROWS, 10, 16),
+        (TABLE_ROWS, 16, 16),
+        (TABLE_ROWS, 1, 1),
+    ]
 
 
 def test_what_would_be_too_large_is_left_to_chroma(
