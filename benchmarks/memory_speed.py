@@ -14,8 +14,8 @@ as exact search over all vectors finds.
 Insertion is in batches of 20 runs of 50 designs, records and vectors. `single` is what one trial takes at its end, as a
 search puts it in; `after` the look-up right after it. Opening is that of a fresh process, five times, with the records
 and their agreement checked; its imports are stated apart. `second` is the opening of another process while this one
-owns the store. `mended` is the opening where all is in doubt, as a machine leaves it that went down: all is put back from
-the tables. Rebuilding is from the records alone.
+owns the store. `mended` is the opening where all is in doubt, as a machine that went down leaves it: all is put back
+from the tables. Rebuilding is from the records alone.
 
 `holds`: at the largest size a turn's retrieval, which is what a search waits for, has a median of at most 20 ms, at
 least 500 designs a second go in, and opening takes at most a second. Insertion in batches is what filling a store
