@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from memory.folder_use import FolderUse
 from memory.progress import HALF_WRITTEN, MADE_AGAIN, VECTORS
 from memory.rebuild import open_vectors, rebuild_vectors
 from memory.records import Records
@@ -270,3 +271,28 @@ def test_nothing_is_left_of_indexes_that_are_gone(large: Places, filled: Records
         for _again in range(2):
             rebuild_vectors(filled, store)
             assert (large[0] / "of somebody else").is_dir()
+
+
+class Panic(BaseException):
+    """What Chroma raises where it has a fault of its own is no `Exception` either."""
+
+
+@pytest.mark.parametrize(
+    ("error", "doubtful"),
+    [(KeyboardInterrupt, set()), (SystemExit, set()), (OSError, {"lessons"}), (Panic, {"lessons"})],
+)
+def test_what_fails_is_in_doubt_and_what_is_interrupted_is_not(
+    places: Places, error: type[BaseException], doubtful: set[str]
+) -> None:
+    claim = SharedFolder(places[0]).take()
+    assert claim is not None
+    use, mark = FolderUse(claim, ("lessons", "prompts")), UseMark(mark_of(places))
+    with use.of("prompts"):
+        assert mark.read() == {"prompts"}
+    with pytest.raises(error), use.of("lessons"):
+        assert mark.read() == {"lessons"}
+        raise error
+    assert mark.read() == doubtful
+    use.end()
+    assert mark.read() == doubtful and mark_of(places).exists() == bool(doubtful)
+    assert SharedFolder(places[0]).take() is not None, "it is free again"
