@@ -43,6 +43,11 @@ class FolderUse:
             finally:
                 self._note()
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether it is a claim that can be given up with nothing in doubt."""
+        return self._claim is not None and not self.doubtful
+
     def settle(self) -> None:
         """What was in doubt has been made again."""
         self.doubtful.clear()

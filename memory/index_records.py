@@ -7,8 +7,8 @@ from sqlmodel import col, func, select
 
 from memory.database import Database
 from memory.indexed_trial import IndexedTrial
+from memory.open_collections import CollectionName
 from memory.tables import Evaluation, Prompt, Proposal, Run, Trial
-from memory.vector_collections import CollectionName
 from tools.architecture import Architecture
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from memory.chroma_client import BrokenStoreError
 from memory.indexing import index_prompts, index_trials
 from memory.leftovers import has_only_tables, remove_index
+from memory.open_collections import COLLECTIONS, CollectionName
 from memory.progress import HALF_WRITTEN, MADE_AGAIN, TRIALS, Told, nobody
 from memory.records import Records
 from memory.shared_folder import Claim, SharedFolder
 from memory.text_embedding import HASHED, TextEmbedding
 from memory.use_mark import EVERYTHING
-from memory.vector_collections import COLLECTIONS, CollectionName
 from memory.vectors import VectorStore
 from tools.errors import InputError
 

@@ -72,6 +72,12 @@ class VectorTable:
         notes = map(self._files.note, np.flatnonzero(self._files.columns[LIVE]).tolist())
         return {json.loads(note)[0] for note in notes if note is not None}
 
+    def present(self, ids: Collection[str]) -> set[str]:
+        """Those of some ids that it has."""
+        with self._writing:
+            known = self._known()
+            return {id for id in ids if _digest_of(id) in known}
+
     def batches(self, size: int) -> Iterator[Rows]:
         """All rows, so many at a time, each compared with its checksum. Raises BrokenTableError."""
         places = np.flatnonzero(self._files.columns[LIVE])

@@ -60,6 +60,23 @@ class VectorTables:
             for rows in table.batches(_BATCH):
                 yield rows, len(table)
 
+    def adopt(self, name: str, count: int | None) -> bool:
+        """Open the table of a collection as it is, where it has `count` rows; returns whether it has."""
+        shape = self._shapes[name]
+        path = self._folder / shape.stored_name
+        if count is None or not all(file.exists() for file in files_of(path)):
+            return False
+        try:
+            table = VectorTable(path, shape.dimensions, shape.euclidean)
+        except OSError:
+            return False
+        if len(table) != count:
+            table.close()
+            return False
+        self._opened.append(table)
+        self._tables[name] = table
+        return True
+
     def open(self, name: str, collection: "chromadb.Collection", count: int, told: Told) -> None:
         """Open the table of a collection that has `count` entries, and bring it in line with it; `told` hears of it."""
         shape = self._shapes[name]
@@ -118,6 +135,19 @@ class VectorTables:
             return None
         try:
             return table.search(k, where, vector)
+        except BrokenTableError:
+            self._take_away(name)
+            return None
+
+    def counts(self) -> dict[str, int]:
+        """How many rows the table of each collection has, where there is one."""
+        return {name: len(table) for name, table in self._tables.items()}
+
+    def ids(self, name: str, among: Collection[str] | None) -> set[str] | None:
+        """All ids of a collection, or those of `among` that it has; None where no table can tell."""
+        table = self._tables.get(name)
+        try:
+            return None if table is None else table.ids() if among is None else table.present(among)
         except BrokenTableError:
             self._take_away(name)
             return None

@@ -12,7 +12,8 @@ from memory.conditions import Where
 from memory.embedding_server import EmbeddingError
 from memory.embeddings import embed_architecture
 from memory.indexed_trial import IndexedTrial
-from memory.vector_collections import CollectionName, Metadata, VectorCollections
+from memory.open_collections import CollectionName, Metadata
+from memory.vector_collections import VectorCollections
 from memory.vector_rows import Row
 from tools.architecture import Architecture
 

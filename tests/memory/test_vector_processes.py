@@ -32,14 +32,16 @@ def remembering(folder: Path, run_id: str, count: int, lines: int) -> "subproces
 
 
 def agree(records: Records, store: VectorStore) -> None:
-    """Ids, not only counts."""
+    """Ids, not only counts: in Chroma, in the tables, and in what is told of both."""
     trials = records.indexed_trials()
     names = {f"{run}/{number}": lines for run, rows in trials.items() for number, lines in rows.items()}
-    assert store.ids("architectures") | store.ids("failures") == names.keys()
-    assert store.ids("lessons") == {f"{name}/{line}" for name, lines in names.items() for line in range(lines)}
+    there = {name: set(collection.get(include=[])["ids"]) for name, collection in store._collections.items()}
+    assert there["architectures"] | there["failures"] == names.keys()
+    assert there["lessons"] == {f"{name}/{line}" for name, lines in names.items() for line in range(lines)}
     assert store._tables is not None and len(store._tables._tables) == 4
-    for name, table in store._tables._tables.items():
-        assert table.ids() == store.ids(name)  # type: ignore[arg-type]
+    for name, ids in there.items():
+        assert store._tables._tables[name].ids() == store.ids(name) == ids
+        assert store.count(name) == len(ids) and store.ids(name, [*sorted(ids)[:3], "none"]) == set(sorted(ids)[:3])
 
 
 def walk(store: VectorStore) -> None:
