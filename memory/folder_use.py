@@ -38,6 +38,7 @@ class FolderUse:
                 # These come between two calls of Chroma, and find its files whole.
                 raise
             except BaseException:
+                # A panic of Chroma's Rust code is no `Exception`. Nothing is held back.
                 self.doubtful.update(parts)
                 raise
             finally:
