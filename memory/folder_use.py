@@ -18,9 +18,10 @@ class FolderUse:
         self.doubtful = {part for part in parts if left & {part, EVERYTHING}}
         self._claim = claim
 
-    def note(self) -> None:
-        """Write down what is in doubt. Raises OSError."""
-        self._note()
+    def note(self, *parts: str) -> None:
+        """Write down what is in doubt, and these parts with it. Raises OSError."""
+        if self._claim is not None:
+            self._claim.note({*self.doubtful, *parts})
 
     def kept_still(self) -> AbstractContextManager[object]:
         """Chroma may write to its folder whenever it is used, also when it is asked: nobody copies it meanwhile."""
@@ -31,7 +32,7 @@ class FolderUse:
     def of(self, *parts: str) -> Iterator[None]:
         """Read or write these parts: they are in doubt if this process ends meanwhile, or if it fails."""
         with self.kept_still():
-            self._note(*parts)
+            self.note(*parts)
             try:
                 yield
             except (KeyboardInterrupt, SystemExit):
@@ -42,7 +43,7 @@ class FolderUse:
                 self.doubtful.update(parts)
                 raise
             finally:
-                self._note()
+                self.note()
 
     @property
     def is_sound(self) -> bool:
@@ -52,15 +53,11 @@ class FolderUse:
     def settle(self) -> None:
         """What was in doubt has been made again."""
         self.doubtful.clear()
-        self._note()
+        self.note()
 
     def end(self) -> None:
         """Give the folder up. Doing so twice is harmless."""
         if self._claim is not None:
-            self._note()
+            self.note()
             self._claim.release(in_order=not self.doubtful)
             self._claim = None
-
-    def _note(self, *parts: str) -> None:
-        if self._claim is not None:
-            self._claim.note({*self.doubtful, *parts})

@@ -222,22 +222,16 @@ class OpenCollections:
         return (slice(start, start + most) for start in range(0, count, most))
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """For what reads the database alone."""
+    def _using(self, *names: CollectionName) -> Iterator[None]:
+        """For whatever asks or tells Chroma something of these: even to count loads an index that is not loaded yet."""
         from chromadb.errors import ChromaError
         from httpx import TransportError
 
         try:
-            with self._use.kept_still():
+            with self._use.of(*names):
                 yield
         except (ChromaError, TransportError) as error:
             raise self._failure(error) from error
-
-    @contextmanager
-    def _using(self, *names: CollectionName) -> Iterator[None]:
-        """For what reads or writes the indexes of these collections."""
-        with self._reading(), self._use.of(*names):
-            yield
 
     @contextmanager
     def _writing(self, *names: CollectionName) -> Iterator[None]:

@@ -40,16 +40,15 @@ class VectorCollections(OpenCollections):
 
     def count(self, name: CollectionName) -> int:
         """How many entries a collection has."""
-        return self.counts()[name]
+        known = {} if self._tables is None else self._tables.counts()
+        if name in known:
+            return known[name]
+        with self._using(name):
+            return self._collections[name].count()
 
     def counts(self) -> dict[CollectionName, int]:
         """How many entries each collection has."""
-        known = {} if self._tables is None else self._tables.counts()
-        with self._reading():
-            return {
-                name: known[name] if name in known else collection.count()
-                for name, collection in self._collections.items()
-            }
+        return {name: self.count(name) for name in COLLECTIONS}
 
     def ids(self, name: CollectionName, among: Sequence[str] | None = None) -> set[str]:
         """All ids of a collection, or those of `among` that it has."""
@@ -58,7 +57,7 @@ class VectorCollections(OpenCollections):
             return found
         if among is not None and not among:
             return set()
-        with self._reading():
+        with self._using(name):
             return set(self._collections[name].get(ids=None if among is None else list(among), include=[])["ids"])
 
     def delete(self, name: CollectionName, ids: Collection[str]) -> None:
@@ -127,7 +126,7 @@ class VectorCollections(OpenCollections):
         if len(kept) > _MOST_KEPT:
             kept.clear()
         if missing := [id for id in ids if id not in kept]:
-            with self._reading():
+            with self._using(name):
                 found: Any = self._collections[name].get(ids=missing, include=["metadatas"])
             kept |= {id: metadata or {} for id, metadata in zip(found["ids"], found["metadatas"], strict=True)}
         return kept
