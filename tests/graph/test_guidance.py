@@ -1,5 +1,6 @@
 """The user's words for the agents: told from the next turn on, kept, and on the cassette."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,14 @@ def test_words_reach_the_agents_while_they_search(
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    with FakeOpenAI(seed=3, models=("fake",)) as server:
+    asking, guided = threading.Event(), threading.Event()
+
+    def answer(_: dict[str, Any]) -> None:
+        """The first turn waits for its user, so that the search does not run ahead."""
+        asking.set()
+        guided.wait(60)
+
+    with FakeOpenAI(script=answer, seed=3, models=("fake",)) as server:
         server.set_environment(monkeypatch)
         session = SearchSession.start(config_of(trials=6, self_evolution=3, cache=survey_cache, record=tape))
         monkeypatch.setenv("PENJING_HOME", str(session.config.home))
@@ -44,8 +52,10 @@ def test_words_reach_the_agents_while_they_search(
                 told.append(event)
             if event.kind != "evaluation":
                 continue
-            if event.trial == 1:
+            if event.trial == 0:
+                assert asking.wait(60)
                 assert guide("Keep {{ hidden_size }} as it is.") == guide()
+                guided.set()
             if event.trial == 3:
                 session.folder.guidance.write_text("x" * (LONGEST + 7))
             if event.trial == 4:

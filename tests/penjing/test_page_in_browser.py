@@ -87,6 +87,14 @@ def opened(browser: Any, url: str, outside: list[str]) -> Any:
     return page
 
 
+def filled(area: Any) -> str:
+    """The text of a box, which stands there empty for a moment before the page fills it."""
+    from playwright.sync_api import expect
+
+    expect(area).not_to_have_value("", timeout=60_000)
+    return str(area.input_value())
+
+
 def test_a_search_is_watched_and_steered(
     browser: Any,
     served: str,
@@ -116,7 +124,7 @@ def test_a_search_is_watched_and_steered(
 
             steering = opened(browser, f"{served}/prompts?run={run}&template=design", outside)
             area = steering.get_by_label("Text of the template")
-            before = area.input_value()
+            before = filled(area)
             area.fill(before.replace("{{", "{%", 1))
             steering.get_by_role("button", name="Save for this run").click()
             steering.get_by_text("Nothing was saved").wait_for()
@@ -150,7 +158,7 @@ def test_a_search_is_watched_and_steered(
 
             page.get_by_text("Edit the design").click()
             design = page.get_by_label("Design as JSON")
-            proposed = json.loads(design.input_value())
+            proposed = json.loads(filled(design))
             design.fill(json.dumps(proposed | {"hidden_size": 1000}))
             page.get_by_role("button", name="Take this design").click()
             # Longer than the page stands still: what was wrong is not drawn over.
