@@ -108,7 +108,7 @@ class Bench:
 def bench_for(source: "Source", blocks: "Blocks", recipe: Recipe, mode: Mode, known: bool = False) -> Bench:
     """A model whose events are due after every pair, or after every ninth as the paper has it.
 
-    Where `known`, its statistics have seen as many tokens as it takes until they read a sixteenth.
+    Where `known`, its statistics have seen as many tokens as it takes until some of the steps do.
     """
     bench = _bench_for(source, blocks, recipe, mode)
     if known:

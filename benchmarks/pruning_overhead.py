@@ -7,9 +7,10 @@ One model takes a pruning-aware step (statistics and saliency recorded), a dense
 if one is due, and so on in turn: noise of the machine hits both. The aware step comes first, so that what a new shape
 costs, such as compiled kernels, is counted against pruning; a pair's ratio is (aware step + event) / dense step.
 
-Statistics read every token until they know enough, then a sixteenth (`tools/pruning/sampling.py`). A main row has seen
-that many tokens before its first pair, as all but the first dozen steps of a training have: the default recipe with an
-event after every step (15 % of the parameters in 250 events), and the paper's sparse events (N = 9, all layers alike).
+Statistics read every token until they know enough, then a quarter of every fourth step (`tools/pruning/sampling.py`). A
+main row has seen that many tokens before its first pair, as all but the first dozen steps of a training have: the
+default recipe with an event after every step (15 % of the parameters in 250 events), and the paper's sparse events (N =
+9, all layers alike). `ratio_of_sums` tells what the steps that are read, and compactions, add on the whole.
 The row `first steps` begins with nothing seen; the others vary what is recorded. Two warm-up pairs are not counted, so
 neither is the first event's factorisation of the input moments. In a whole training recording ends with the last event:
 `whole_training` is 1 + drop_share (ratio - 1).
@@ -71,7 +72,7 @@ KINDS: tuple[Kind, ...] = ("dense", "aware")
 
 @dataclass(frozen=True)
 class Setting:
-    """One row: what is recorded, when events come, and whether enough tokens were seen for a sixteenth to do."""
+    """One row: what is recorded, when events come, and whether enough tokens were seen for some of the steps to do."""
 
     recipe: Recipe
     mode: Mode

@@ -13,7 +13,7 @@ from tools.fidelity import Fidelity
 from tools.measurement import Measurement
 from tools.settings import DataSettings, Recipe
 
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 """Raised when the same request would give another result, so that cached results are not taken for new ones."""
 
 

@@ -76,14 +76,20 @@ class Recipe(BaseModel):
         1.0, gt=0, le=1, description="weight that earlier input moments keep per optimiser step; 1: plain mean over all"
     )
     moment_tokens: int | None = Field(
-        None, ge=1, description="tokens of each micro-batch that statistics read; null: all at first, later a sixteenth"
+        None,
+        ge=1,
+        description="tokens of each micro-batch that statistics read; null: all at first, later a quarter of those of "
+        "every fourth step",
     )
     refresh_removals: int = Field(
         64, ge=1, description="an inverse Hessian is made anew after so many removals from its layer"
     )
     update_steps: int = Field(1, ge=1, description="optimiser steps over which each repair and its removal are spread")
-    compact_every: int = Field(
-        1, ge=1, description="cuts after which the model is made physically smaller; zeros stand in between"
+    compact_every: int | None = Field(
+        None,
+        ge=1,
+        description="cuts after which the model is made physically smaller; zeros stand in between. "
+        "null: when these are a hundredth of it",
     )
     distillation: float = Field(
         0.0, ge=0, le=1, description="weight of the divergence from the source's predictions in the loss"

@@ -62,25 +62,31 @@ def test_the_main_rows_come_first_and_no_recording_twice() -> None:
     assert {(name, tokens) for name in ("second", "token") for tokens in (None, 256)} == recorded
 
 
-def test_a_main_row_reads_a_sixteenth_of_the_tokens(
+def test_a_main_row_reads_a_quarter_of_every_fourth_step(
     job_for: Callable[[str, Scale], Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(paired_steps, "EVENTS", 10)
     source, blocks = pruning_overhead._material(job_for("pruning_overhead", SCALE))
     read: list[tuple[int, int]] = []
 
-    def noted(tokens: int, limit: int | None, seen: float, width: int) -> int:
-        stride = sampling.token_stride(tokens, limit, seen, width)
-        if width == source.architecture.layers[0].intermediate_size:
-            read.append((tokens, stride))
+    def noted(tokens: int, limit: int | None, sparsely: bool) -> int:
+        stride = sampling.token_stride(tokens, limit, sparsely)
+        read.append((tokens, stride))
         return stride
 
     monkeypatch.setattr(input_statistics, "token_stride", noted)
     known = bench_for(source, blocks, RECIPE, EVERY_STEP, known=True)
     assert known.trainer.step == 0 and read[0] == (16, 1)
     read.clear()
-    known.aware_step()
-    assert set(read) == {(16, sampling.SPARSE)}
+    steps = 0
+    while len(read) == 0:
+        known.aware_step()
+        steps += 1
+    assert steps <= sampling.EVERY_STEPS and set(read) == {(16, sampling.EVERY_TOKENS)}
+    read.clear()
+    for _ in range(sampling.EVERY_STEPS - 1):
+        known.aware_step()
+    assert read == []
 
 
 def test_events_come_after_every_pair_or_every_ninth(

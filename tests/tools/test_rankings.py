@@ -9,9 +9,10 @@ from tools.families import architecture_from_config
 from tools.pruning.blocks import blocks, embedding
 from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.ranking import make_ranking
+from tools.pruning.recording import Recording
 from tools.pruning.saliency import Saliency
 from tools.pruning.saliency_meter import SaliencyMeter
-from tools.pruning.sampling import SPARSE, token_stride
+from tools.pruning.sampling import EVERY_STEPS, EVERY_TOKENS, enough_seen, token_stride
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
 from tools.pruning.token_saliency import TokenSaliencyMeter
@@ -177,16 +178,52 @@ def test_tokens_that_are_read_stand_for_all(limit: int | None) -> None:
     handle.remove()
     state = statistics.state()
     assert state["tokens"].item() == pytest.approx(12 * 24)
-    expected, seen = torch.zeros(24, 24, dtype=torch.float64), 0
+    expected = torch.zeros(24, 24, dtype=torch.float64)
     for inputs in rows:
-        stride = token_stride(24, limit, seen, 24)
-        read = inputs[::stride]
+        read = inputs[:: token_stride(24, limit, sparsely=False)]
         expected += read.T @ read * (24 / len(read))
-        seen += 24
-    torch.testing.assert_close(state["down.0"].double(), expected / seen, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(state["down.0"].double(), expected / (12 * 24), rtol=1e-4, atol=1e-7)
 
 
-def test_all_tokens_are_read_until_enough_is_known() -> None:
-    assert [token_stride(256, None, seen, 1536) for seen in (0, 12_287, 12_288, 1e6)] == [1, 1, SPARSE, SPARSE]
-    assert token_stride(256, 64, 0, 1536) == 4 and token_stride(40, 64, 0, 1536) == 1
-    assert token_stride(8, None, 1e6, 4) == 1, "a micro-batch that is too short to sample is read whole"
+def test_strides_of_tokens() -> None:
+    assert [enough_seen(seen, 1536) for seen in (0, 12_287, 12_288, 1e6)] == [False, False, True, True]
+    assert token_stride(256, 64, False) == 4 and token_stride(40, 64, False) == 1
+    assert token_stride(256, None, False) == 1 and token_stride(256, None, True) == EVERY_TOKENS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_once_enough_is_known_every_fourth_step_is_read_and_stands_for_four(name: SaliencyName) -> None:
+    """Steps in between run as dense ones do, and what was read weighs as much as if all had been."""
+    model = tiny_model()
+    statistics = InputStatistics(model)
+    ranking = make_ranking(Recipe(saliency=name), model, statistics, seed=0)
+    recording, rows, attached = Recording(ranking, statistics), [], []
+    down = blocks(model)[0].down_proj
+
+    def hooks() -> int:
+        return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in model.modules())
+
+    recording.start()
+    for seed in range(16):
+        attached.append(hooks())
+        watched = down.register_forward_pre_hook(lambda _, inputs: rows.append(inputs[0].detach().flatten(0, 1)))
+        tokens = some_tokens(seed, batch=2)
+        model(input_ids=tokens, labels=tokens).loss.backward()
+        watched.remove()
+        recording.observe()
+        model.zero_grad()
+        recording.end_step()
+    recording.stop()
+    assert hooks() == 0
+    # 24 tokens a step, 24 inputs: 8 steps are enough.
+    read = [1] * 8 + [EVERY_STEPS if step % EVERY_STEPS == 0 else 0 for step in range(8, 16)]
+    assert [bool(count) for count in attached] == [bool(weight) for weight in read]
+    expected = torch.zeros(24, 24, dtype=torch.float64)
+    for weight, inputs in zip(read, rows, strict=True):
+        seen = inputs[::EVERY_TOKENS] if weight > 1 else inputs
+        expected += weight * (seen.T @ seen) * len(inputs) / len(seen)
+    state = statistics.state()
+    assert state["tokens"].item() == 16 * 24
+    torch.testing.assert_close(state["down.0"].double(), expected / (16 * 24), rtol=1e-4, atol=1e-7)
+    counted = ranking.totals().get("count")
+    assert counted is None or counted.item() == 16

@@ -93,6 +93,7 @@ class Growth:
         def after(done: int) -> None:
             self._pruner.after_step()
             self._advance(self._trainer.step)
+            self._recording.prepare()
             if after_step is not None:
                 after_step(done)
 
@@ -123,7 +124,7 @@ class Growth:
         for prefix, totals in self._totals().items():
             sum_over_ranks(list(totals.values()))
             found |= {f"{prefix}.{name}": tensor for name, tensor in totals.items()}
-        return found
+        return found | {"recording.steps": torch.tensor([self._recording.steps])}
 
     def restore(self, tensors: dict[str, torch.Tensor], design: Architecture, events: list[DropEvent]) -> None:
         """Go on from what `tensors` gave; the model has the physical shape of that moment."""
@@ -134,6 +135,7 @@ class Growth:
         # Each rank has its share of what all have seen.
         share = 1.0 / world_size()
         self._pruner.restore(_under("pruner", tensors))
+        self._recording.steps = int(tensors["recording.steps"].item())
         self._recording.ranking.restore({name: total * share for name, total in _under("ranking", tensors).items()})
         self._recording.statistics.restore({name: total * share for name, total in _under("moments", tensors).items()})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -51,25 +51,22 @@ class Block:
 
 def blocks(model: nn.Module) -> list[Block]:
     """The transformer blocks of `model`, first to last."""
-    layers = cast(nn.ModuleList, model.get_submodule("model.layers"))
-    found = []
-    for layer in layers:
-        get = layer.get_submodule
-        found.append(
-            Block(
-                attention=get("self_attn"),
-                q_proj=cast(nn.Linear, get("self_attn.q_proj")),
-                k_proj=cast(nn.Linear, get("self_attn.k_proj")),
-                v_proj=cast(nn.Linear, get("self_attn.v_proj")),
-                o_proj=cast(nn.Linear, get("self_attn.o_proj")),
-                gate_proj=cast(nn.Linear, get("mlp.gate_proj")),
-                up_proj=cast(nn.Linear, get("mlp.up_proj")),
-                down_proj=cast(nn.Linear, get("mlp.down_proj")),
-                attention_norm=get("input_layernorm"),
-                ffn_norm=get("post_attention_layernorm"),
-            )
+    # Plain attributes: looking them up by paths is most of what an event takes in Python.
+    return [
+        Block(
+            attention=layer.self_attn,
+            q_proj=layer.self_attn.q_proj,
+            k_proj=layer.self_attn.k_proj,
+            v_proj=layer.self_attn.v_proj,
+            o_proj=layer.self_attn.o_proj,
+            gate_proj=layer.mlp.gate_proj,
+            up_proj=layer.mlp.up_proj,
+            down_proj=layer.mlp.down_proj,
+            attention_norm=layer.input_layernorm,
+            ffn_norm=layer.post_attention_layernorm,
         )
-    return found
+        for layer in cast(Any, model.get_submodule("model.layers"))
+    ]
 
 
 def embedding(model: nn.Module) -> nn.Embedding:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
-from tools.pruning.sampling import token_stride
-from tools.pruning.selection import CutPlan, Indices, head_channels
+from tools.pruning.sampling import EVERY_STEPS, enough_seen, token_stride
+from tools.pruning.selection import CutPlan, Indices, head_channels, removed_from
 from tools.ranks import sum_over_ranks, world_size
 from tools.recomputation import recomputing
 
@@ -20,23 +20,30 @@ class InputStatistics:
     """Running moments of the inputs of every projection that can lose some, in float32.
 
     `decay` is the weight that earlier tokens keep per optimiser step; 1 is the plain mean over all tokens seen.
-    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are taken from each forward pass; None lets
-    `sampling.token_stride` decide. Recording lasts from `attach()` until the function that it returns is called.
+    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are taken from each forward pass; None
+    leaves that to who attaches it. Recording lasts from `attach()` until the function that it returns is called.
     """
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
         found = blocks(model)
         self._head_dim, self._decay = found[0].head_dim, decay
-        limit = tokens_per_micro_batch
+        self._limit = limit = tokens_per_micro_batch
         self._down = [_Moments(block.down_proj, limit, full=True, mean=True) for block in found]
         self._output = [_Moments(block.o_proj, limit, full=True, mean=True) for block in found]
         self._attention_input = [_Moments(block.q_proj, limit, full=True) for block in found]
         self._ffn_input = [_Moments(block.gate_proj, limit, full=True) for block in found]
         self._stem = [_Moments(norm, limit, full=False) for norm in stem_norms(model)]
 
-    def attach(self) -> Callable[[], None]:
-        """Start recording; returns the function that stops it."""
-        handles = [moments.attach() for _, group in self._groups() for moments in group]
+    @property
+    def knows_enough(self) -> bool:
+        """Whether it does from now on to read some steps, and these sparsely."""
+        # What the other ranks have seen counts too, so that as much is known with any number of ranks.
+        seen = self._down[0].tokens * world_size()
+        return self._limit is None and enough_seen(seen, max(moments.width for moments in self._down))
+
+    def attach(self, sparsely: bool = False) -> Callable[[], None]:
+        """Start recording all tokens, or `sparsely` some that stand for those of several steps; returns its end."""
+        handles = [moments.attach(sparsely) for _, group in self._groups() for moments in group]
 
         def detach() -> None:
             for handle in handles:
@@ -68,15 +75,23 @@ class InputStatistics:
         for moments in self._stem:
             moments.keep(plan.stem)
 
-    def forget(self, plan: CutPlan) -> None:
-        """Set to zero what was seen of groups that `plan` masks: their inputs are zero from now on."""
+    def forget(self, alive: CutPlan, plan: CutPlan) -> None:
+        """Set to zero what was seen of groups that `plan` masks of those `alive`: their inputs are zero from now on."""
+        stem = removed_from(alive.stem, plan.stem)
         for index in range(len(self._down)):
-            self._down[index].forget(plan.ffn[index])
-            self._output[index].forget(head_channels(plan.query_heads[index], self._head_dim))
-            self._attention_input[index].forget(plan.stem)
-            self._ffn_input[index].forget(plan.stem)
+            heads = removed_from(alive.query_heads[index], plan.query_heads[index])
+            self._down[index].forget(removed_from(alive.ffn[index], plan.ffn[index]))
+            self._output[index].forget(head_channels(heads, self._head_dim))
+            self._attention_input[index].forget(stem)
+            self._ffn_input[index].forget(stem)
         for moments in self._stem:
-            moments.forget(plan.stem)
+            moments.forget(stem)
+
+    def forget_heads(self, plan: CutPlan) -> None:
+        """Set to zero what was seen of masked query heads: where their group lives, inputs still come."""
+        for moments, kept in zip(self._output, plan.query_heads, strict=True):
+            heads = removed_from(moments.width // self._head_dim, kept)
+            moments.forget(head_channels(heads, self._head_dim))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Means over the tokens seen by all ranks, and their number, as named tensors.
@@ -157,9 +172,15 @@ class _Moments:
         self._module, self._limit, self._full, self._with_mean = module, limit, full, mean
         self._total: torch.Tensor | None = None
         self._mean_total: torch.Tensor | None = None
+        self._sparsely = False
         self.tokens = 0.0
 
-    def attach(self) -> torch.utils.hooks.RemovableHandle:
+    @property
+    def width(self) -> int:
+        return self._module.get_parameter("weight").shape[-1]
+
+    def attach(self, sparsely: bool) -> torch.utils.hooks.RemovableHandle:
+        self._sparsely = sparsely
         return self._module.register_forward_pre_hook(self._record)
 
     def start_from(self, moment: torch.Tensor, mean: torch.Tensor | None, tokens: float) -> None:
@@ -189,14 +210,12 @@ class _Moments:
         if self._mean_total is not None:
             self._mean_total = self._mean_total.index_select(0, kept)
 
-    def forget(self, kept: Indices) -> None:
+    def forget(self, gone: Indices) -> None:
         for total in (self._total, self._mean_total):
-            if total is not None:
-                gone = torch.ones(total.shape[-1], dtype=torch.bool, device=total.device)
-                gone[torch.as_tensor(kept, device=total.device)] = False
-                total[..., gone] = 0.0
-                if total.ndim == 2:
-                    total[gone] = 0.0
+            if total is not None and len(gone):
+                index = torch.as_tensor(gone, device=total.device)
+                for dimension in range(total.ndim):
+                    total.index_fill_(dimension, index, 0.0)
 
     def keys(self, name: str, index: int) -> list[str]:
         return [f"{name}.{index}", *([f"{name}_mean.{index}"] if self._with_mean else [])]
@@ -212,11 +231,9 @@ class _Moments:
         if recomputing():
             return
         inputs_ti = inputs[0].detach().flatten(0, -2)
-        # What the other ranks have seen counts too, so that as much is known with any number of ranks.
-        seen = self.tokens * world_size()
-        stride = token_stride(inputs_ti.shape[0], self._limit, seen, inputs_ti.shape[1])
+        stride = token_stride(inputs_ti.shape[0], self._limit, self._sparsely)
         # What is read stands for all, so that earlier and later tokens weigh the same.
-        weight = inputs_ti.shape[0] / len(inputs_ti[::stride])
+        weight = (EVERY_STEPS if self._sparsely else 1) * inputs_ti.shape[0] / len(inputs_ti[::stride])
         inputs_ti = inputs_ti[::stride].float()
         # Outside autocast: a bfloat16 product would round the moments to three digits.
         with torch.autocast(inputs_ti.device.type, enabled=False):

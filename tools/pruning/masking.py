@@ -9,37 +9,49 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from tools.pruning.blocks import Block, blocks, embedding, head, stem_norms
-from tools.pruning.selection import CutPlan, Indices, head_channels
+from tools.pruning.selection import CutPlan, Indices, head_channels, removed_from
 
 _GATES: WeakKeyDictionary[nn.Module, RemovableHandle] = WeakKeyDictionary()
 """For each output projection that needs one, the hook that keeps gradients from its dead columns."""
 
 
 @torch.no_grad()
-def mask(model: nn.Module, plan: CutPlan, optimizers: Sequence[torch.optim.Optimizer] = ()) -> None:
+def mask(
+    model: nn.Module,
+    plan: CutPlan,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+    *,
+    alive: CutPlan | None = None,
+) -> None:
     """Zero every weight and bias of `model` that `plan` does not keep, and the optimisers' moments of them.
 
     Attention loses q, k, v rows and o columns, the FFN gate and up rows and down columns, the stem its part of the
     embedding, the output head, all gains, readers' columns and writers' rows. Gains of QK-norm are shared by all heads
     and stay. Norms still divide by the whole hidden size, which `compact` makes up for. Gradients are cleared; no graph
     may be alive, its backward pass would fail. Indices are those of the physical model; masking again changes nothing.
+    `alive` is the plan of an earlier mask on this model, whose zeros need not be made again.
 
     A query head whose key/value head stays still attends, evenly, to values that are not zero, which gives its o
     columns gradients. A hook on the o weight takes these away until the model is cut. A copy of the model, or one that
     is loaded from a file, has no such hook: mask it again.
     """
     eraser = _Eraser(optimizers)
+    tokens, output = embedding(model), head(model)
+    stem = removed_from(tokens.embedding_dim if alive is None else alive.stem, plan.stem)
     for index, block in enumerate(blocks(model)):
-        queries = _gone(block.q_proj.out_features, head_channels(plan.query_heads[index], block.head_dim))
-        key_values = _gone(block.k_proj.out_features, head_channels(plan.kv_groups[index], block.head_dim))
-        channels = _gone(block.down_proj.in_features, plan.ffn[index])
-        stem = _gone(block.q_proj.in_features, plan.stem)
+        heads = removed_from(
+            block.num_attention_heads if alive is None else alive.query_heads[index], plan.query_heads[index]
+        )
+        groups = removed_from(
+            block.num_key_value_heads if alive is None else alive.kv_groups[index], plan.kv_groups[index]
+        )
+        channels = removed_from(block.down_proj.in_features if alive is None else alive.ffn[index], plan.ffn[index])
+        queries, key_values = head_channels(heads, block.head_dim), head_channels(groups, block.head_dim)
         eraser.rows(block.q_proj, queries)
         eraser.rows(block.k_proj, key_values)
         eraser.rows(block.v_proj, key_values)
@@ -51,9 +63,8 @@ def mask(model: nn.Module, plan: CutPlan, optimizers: Sequence[torch.optim.Optim
             eraser.zero(reader.weight, 1, stem)
         for writer in block.stem_writers:
             eraser.rows(writer, stem)
-        _set_gate(block, queries, key_values)
-    tokens, output = embedding(model), head(model)
-    stem = _gone(tokens.embedding_dim, plan.stem)
+        if alive is None or len(heads) or len(groups):
+            _set_gate(block, plan.query_heads[index], plan.kv_groups[index])
     for norm in stem_norms(model):
         eraser.zero(norm.get_parameter("weight"), 0, stem)
     eraser.zero(tokens.weight, 1, stem)
@@ -109,13 +120,14 @@ class _Gate:
         return gradient.index_fill(1, self._columns, 0.0)
 
 
-def _set_gate(block: Block, queries: Indices, key_values: Indices) -> None:
+def _set_gate(block: Block, kept_heads: Indices, kept_groups: Indices) -> None:
     """Keep gradients from dead o columns where a value that they read is alive."""
     _open_gate(block)
     weight = block.o_proj.weight
+    heads = removed_from(block.num_attention_heads, kept_heads)
     query_heads_per_group = block.num_attention_heads // block.num_key_value_heads
-    if len(queries) > query_heads_per_group * len(key_values) and weight.requires_grad:
-        gate = _Gate(torch.as_tensor(queries, device=weight.device))
+    if len(heads) > query_heads_per_group * (block.num_key_value_heads - len(kept_groups)) and weight.requires_grad:
+        gate = _Gate(torch.as_tensor(head_channels(heads, block.head_dim), device=weight.device))
         _GATES[block.o_proj] = weight.register_hook(gate)
 
 
@@ -123,7 +135,3 @@ def _open_gate(block: Block) -> None:
     handle = _GATES.pop(block.o_proj, None)
     if handle is not None:
         handle.remove()
-
-
-def _gone(width: int, keep: Indices) -> Indices:
-    return np.setdiff1d(np.arange(width), keep).astype(np.int64)

@@ -1,7 +1,8 @@
 """Removes groups from a live model: repair, mask or cut, with statistics and optimiser following.
 
-With `compact_every` 1 each cut makes the model physically smaller. With more, both sides of removed groups are zeroed
-first, which training leaves at zero, and only every so many cuts is the model compacted; the two give the same logits.
+A cut makes the model physically smaller, for which all that is left of a layer is copied. So a small one only zeroes
+both sides of its groups, which training leaves at zero, and the model is compacted when these are a hundredth of it, or
+every `compact_every` cuts; the two give the same logits.
 With `update_steps` above 1 a repair and its removal are spread over as many optimiser steps.
 """
 
@@ -23,6 +24,9 @@ from tools.pruning.selection import CutPlan, head_channels, plan_cut
 from tools.pruning.surgery import compact, cut
 from tools.ranks import broadcast_from_first
 from tools.settings import Recipe
+
+COMPACT_SHARE = 0.01
+"""The share of the parameters that may be zeros before the model is made physically smaller."""
 
 
 @dataclass
@@ -55,6 +59,7 @@ class Pruner:
         self._statistics, self._optimizers = statistics, optimizers
         self._repairer = Repairer(model, recipe.damping, recipe.refresh_removals)
         self._alive = everything(architecture)
+        self._physical = architecture.parameters
         self._masked = 0
         self._pending: _Pending | None = None
 
@@ -77,8 +82,8 @@ class Pruner:
             saliency = None
             self._finish_pending()
         plan = compose(self._alive, plan_cut(self.architecture, target, saliency or self.saliency()))
-        changes = self._changes(plan)
         self.architecture = target
+        changes = self._changes(plan)
         if self._recipe.update_steps == 1:
             for change in changes:
                 change.apply()
@@ -116,22 +121,33 @@ class Pruner:
         if self._recipe.second_order_update:
             if self._masked:
                 # A masked query head of a living group still has inputs of o_proj, which nobody reads.
-                self._statistics.forget(self._alive)
-            alive = self._alive if self._recipe.compact_every > 1 else None
+                self._statistics.forget_heads(self._alive)
+            alive = self._alive if self._masks else None
             return self._repairer.changes(plan, self._statistics.means(), alive)
         return _fading(self._model, plan) if self._recipe.update_steps > 1 else ()
 
     def _take_away(self, plan: CutPlan) -> None:
-        if self._recipe.compact_every == 1:
+        if not self._masks:
             cut(self._model, plan, self._optimizers)
             self._follow(plan)
             return
-        mask(self._model, plan, self._optimizers)
-        self._statistics.forget(plan)
+        mask(self._model, plan, self._optimizers, alive=self._alive if self._masked else None)
+        self._statistics.forget(self._alive, plan)
         self._alive = plan
         self._masked += 1
-        if self._masked == self._recipe.compact_every:
+        every = self._recipe.compact_every
+        if self._has_many_zeros if every is None else self._masked == every:
             self._compact()
+
+    @property
+    def _masks(self) -> bool:
+        """Whether the removal that leads to `architecture` begins as zeros."""
+        every = self._recipe.compact_every
+        return (self._masked > 0 or not self._has_many_zeros) if every is None else every > 1
+
+    @property
+    def _has_many_zeros(self) -> bool:
+        return self._physical - self.architecture.parameters >= COMPACT_SHARE * self._physical
 
     def _compact(self) -> None:
         plan = self._alive
@@ -143,6 +159,7 @@ class Pruner:
         self._statistics.keep(plan)
         self._repairer.keep(plan)
         self._alive, self._masked = everything(self.architecture), 0
+        self._physical = self.architecture.parameters
         self.compactions += 1
 
     def tensors(self) -> dict[str, torch.Tensor]:

@@ -18,8 +18,13 @@ from tools.settings import Recipe
 class Ranking(Protocol):
     """What training tells a ranking, and what the pruner asks of it. `SaliencyMeter` is the model of the contract."""
 
-    def attach(self) -> Callable[[], None]:
-        """Start reading; returns the function that stops it."""
+    @property
+    def samples_tokens(self) -> bool:
+        """Whether it may be attached sparsely, and in some steps only."""
+        ...
+
+    def attach(self, sparsely: bool = False) -> Callable[[], None]:
+        """Start reading, all or a part that stands for more; returns the function that stops it."""
         ...
 
     def observe(self, loss_scale: float = 1.0) -> None:
@@ -68,7 +73,12 @@ class CriterionRanking:
     def __init__(self, criterion: Criterion, statistics: InputStatistics) -> None:
         self._criterion, self._statistics = criterion, statistics
 
-    def attach(self) -> Callable[[], None]:
+    @property
+    def samples_tokens(self) -> bool:
+        """It looks at no tokens of its own."""
+        return False
+
+    def attach(self, sparsely: bool = False) -> Callable[[], None]:
         """Nothing to read."""
         return lambda: None
 

@@ -46,7 +46,12 @@ class SaliencyMeter:
         self._sums: list[torch.Tensor] | None = None
         self._count = 0.0
 
-    def attach(self) -> Callable[[], None]:
+    @property
+    def samples_tokens(self) -> bool:
+        """A micro-batch is one sample, and none is to spare."""
+        return False
+
+    def attach(self, sparsely: bool = False) -> Callable[[], None]:
         """Nothing to attach: all is read from `.grad`."""
         return lambda: None
 

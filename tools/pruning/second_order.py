@@ -17,12 +17,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
 from tools.pruning.blocks import Block, blocks, stem_norms
-from tools.pruning.selection import CutPlan, Indices, head_channels
+from tools.pruning.selection import CutPlan, Indices, head_channels, removed_from
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,15 @@ class InverseHessian:
         alive = max(1, int((moments.diagonal() > 0).sum()))
         mean_diagonal = (moments.diagonal().sum() / alive).clamp_min(1e-12)
         share = damping * (1.0 + width / max(1.0, tokens))
-        identity = torch.eye(width, device=moments.device)
         while True:
-            factor, failed = torch.linalg.cholesky_ex(moments + share * mean_diagonal * identity)
+            damped = moments.clone()
+            damped.diagonal().add_(share * mean_diagonal)
+            factor, failed = torch.linalg.cholesky_ex(damped)
             if not failed:
                 break
             share *= 10
-        self.matrix = torch.cholesky_inverse(factor)
+        # LAPACK gives columns one after another, and each removal would walk across them.
+        self.matrix = torch.cholesky_inverse(factor).contiguous()
         self.removed = 0
 
     def keep(self, indices: Indices) -> None:
@@ -74,9 +75,8 @@ class InverseHessian:
         delta = -weights[:, columns] @ solved
         # Exact where the algebra says so: rounding must leave no trace of a removed column.
         delta[:, columns] = -weights[:, columns]
-        self.matrix -= rows.T @ solved
-        self.matrix[columns] = 0.0
-        self.matrix[:, columns] = 0.0
+        self.matrix.addmm_(rows.T, solved, alpha=-1.0)
+        self.matrix.index_fill_(0, columns, 0.0).index_fill_(1, columns, 0.0)
         self.removed += len(columns)
         return delta
 
@@ -113,7 +113,8 @@ class Repairer:
                 moments = statistics[name].to(linears[0].weight.device)
                 self._inverses[name] = InverseHessian(moments, tokens, self._damping)
             columns = torch.as_tensor(removed, device=linears[0].weight.device)
-            stacked = torch.cat([linear.weight.float() for linear in linears])
+            weights = [linear.weight.float() for linear in linears]
+            stacked = weights[0] if len(weights) == 1 else torch.cat(weights)
             delta = self._inverses[name].remove(stacked, columns)
             for linear, part in zip(linears, delta.split([linear.weight.shape[0] for linear in linears]), strict=True):
                 yield Change(linear.weight, part)
@@ -162,12 +163,12 @@ class Repairer:
         self, plan: CutPlan, alive: CutPlan | None = None
     ) -> Iterator[tuple[str, tuple[nn.Linear, ...], Indices]]:
         """Every place with its own inputs: the moments' name, the projections that read them, the columns that go."""
-        for index, block in enumerate(blocks(self._model)):
+        found = blocks(self._model)
+        gone = removed_from(found[0].q_proj.in_features if alive is None else alive.stem, plan.stem)
+        for index, block in enumerate(found):
             yield f"output.{index}", (block.o_proj,), _removed_heads(block, index, plan, alive)
             ffn = block.down_proj.in_features if alive is None else alive.ffn[index]
-            yield f"down.{index}", (block.down_proj,), _removed(ffn, plan.ffn[index])
-            stem = block.q_proj.in_features if alive is None else alive.stem
-            gone = _removed(stem, plan.stem)
+            yield f"down.{index}", (block.down_proj,), removed_from(ffn, plan.ffn[index])
             yield f"attention_input.{index}", (block.q_proj, block.k_proj, block.v_proj), gone
             yield f"ffn_input.{index}", (block.gate_proj, block.up_proj), gone
 
@@ -184,13 +185,7 @@ def repair(model: nn.Module, plan: CutPlan, statistics: Mapping[str, torch.Tenso
 
 def _removed_heads(block: Block, index: int, plan: CutPlan, alive: CutPlan | None) -> Indices:
     heads = block.num_attention_heads if alive is None else alive.query_heads[index]
-    return head_channels(_removed(heads, plan.query_heads[index]), block.head_dim)
-
-
-def _removed(before: int | Indices, kept: Indices) -> Indices:
-    """What of `before` (a width, or the indices that were alive) is not kept."""
-    indices = np.arange(before) if isinstance(before, int) else before
-    return np.setdiff1d(indices, kept).astype(np.int64)
+    return head_channels(removed_from(heads, plan.query_heads[index]), block.head_dim)
 
 
 def _gain_factor(energy: torch.Tensor, keep: Indices, alive: CutPlan | None) -> float:

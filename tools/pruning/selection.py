@@ -50,6 +50,14 @@ def most_salient(values: Array, count: int) -> Indices:
     return np.sort(order).astype(np.int64)
 
 
+def removed_from(before: int | Indices, kept: Indices) -> Indices:
+    """What of `before` (a width, or ascending indices) is not among `kept`, a part of it; ascending."""
+    indices = np.arange(before) if isinstance(before, int) else before
+    gone = np.ones(len(indices), dtype=bool)
+    gone[np.searchsorted(indices, kept)] = False
+    return indices[gone].astype(np.int64)
+
+
 def head_channels(heads: Indices, head_dim: int) -> Indices:
     """Rows (of q, k, v) or columns (of o) that belong to `heads`: [len(heads) * head_dim]."""
     channels = heads[:, None] * head_dim + np.arange(head_dim)[None, :]

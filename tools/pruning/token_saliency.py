@@ -20,17 +20,17 @@ from torch import nn
 from tools.pruning.blocks import blocks, stem_norms
 from tools.pruning.from_device import at_once
 from tools.pruning.saliency import Saliency
-from tools.pruning.sampling import token_stride
+from tools.pruning.sampling import EVERY_STEPS, token_stride
 from tools.pruning.selection import CutPlan
-from tools.ranks import sum_over_ranks, world_size
+from tools.ranks import sum_over_ranks
 from tools.recomputation import recomputing
 
 
 class TokenSaliencyMeter:
     """Accumulates per-token gates of a live model while attached; interface and units as `SaliencyMeter`.
 
-    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch; None lets
-    `sampling.token_stride` decide.
+    `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch; None leaves
+    that to who attaches it.
     """
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
@@ -40,9 +40,16 @@ class TokenSaliencyMeter:
         self._sums: dict[str, torch.Tensor] = {}
         self._fresh: dict[str, torch.Tensor] = {}
         self._tokens, self._count = 0, 0.0
+        self._sparsely = False
 
-    def attach(self) -> Callable[[], None]:
-        """Start reading; returns the function that stops it."""
+    @property
+    def samples_tokens(self) -> bool:
+        """Each token is a sample, so some of them will do."""
+        return True
+
+    def attach(self, sparsely: bool = False) -> Callable[[], None]:
+        """Start reading all tokens, or `sparsely` some that stand for those of several steps; returns its end."""
+        self._sparsely = sparsely
         handles = []
         for index, block in enumerate(self._blocks):
             for name, module in (("attention", block.o_proj), ("ffn", block.down_proj)):
@@ -61,12 +68,13 @@ class TokenSaliencyMeter:
         if not self._fresh:
             raise ValueError("saliency needs gradients: call observe() after backward()")
         # The loss is a mean over the micro-batch; a token's own gate is that of the sum.
-        scale = 0.5 * (self._tokens / loss_scale) ** 2
+        stands_for = EVERY_STEPS if self._sparsely else 1
+        scale = 0.5 * stands_for * (self._tokens / loss_scale) ** 2
         for name, squares in self._fresh.items():
             squares *= scale
             self._sums[name] = self._sums[name] + squares if name in self._sums else squares
         self._fresh = {}
-        self._count += 1
+        self._count += stands_for
 
     def end_step(self) -> None:
         """Let what was seen so far fade by the decay of one optimiser step."""
@@ -141,11 +149,7 @@ class TokenSaliencyMeter:
     def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         activation_ti, gradient_ti = activation.flatten(0, -2), gradient.flatten(0, -2)
         self._tokens = activation_ti.shape[0]
-        # Of the model as it is now: a width kept from the start would be another one after a restart.
-        width = max(block.down_proj.in_features for block in self._blocks)
-        # What the other ranks have seen counts too, so that as much is known with any number of ranks.
-        seen = self._count * self._tokens * world_size()
-        stride = token_stride(self._tokens, self._limit, seen, width)
+        stride = token_stride(self._tokens, self._limit, self._sparsely)
         activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
         gates_ti = activation_ti.float() * gradient_ti.float()
         kind, index = name.split(".")
