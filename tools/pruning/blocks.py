@@ -51,7 +51,7 @@ class Block:
 
 def blocks(model: nn.Module) -> list[Block]:
     """The transformer blocks of `model`, first to last."""
-    # Plain attributes: looking them up by paths is most of what an event takes in Python.
+    # Plain attributes: an event asks six times, and looking each up by its path takes twice as long.
     return [
         Block(
             attention=layer.self_attn,
