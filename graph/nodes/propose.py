@@ -83,12 +83,8 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
     known = _recorded(context, turn, before.attempt + 1, candidate)
     if known is not None:
         return known
-    recorded = context.records.calls(context.run_id)
-    own = [call for call in recorded if (call.turn, call.candidate) == (turn, candidate)]
-    calls = [call for call in own if call.error != CUT_OFF]
-    messages = tuple((message["role"], message["content"]) for message in calls[-1].messages) if calls else ()
     rejection = Rejection(
-        messages=messages,
+        messages=_conversation(context, before),
         raw=before.raw,
         problems=tuple(before.problems),
         rationale=tuple(before.rationale),
@@ -100,6 +96,33 @@ async def _again(context: SearchContext, state: SearchState, proposal_id: int) -
         proposed = await context.proposer(stage, candidate).ask(situation)
         # The conversation goes on, and with it what stands in its first prompt.
         return _record(context, stage, turn, before.attempt + 1, candidate, proposed, before.retrieved)
+
+
+def _conversation(context: SearchContext, before: Proposal) -> tuple[tuple[str, str], ...]:
+    """What was asked for `before`; empty where no chat model was.
+
+    A process that was killed may have asked for the next attempt already, so that the last call need not be this one:
+    it has the prompt of its attempt, and a repair goes on with the attempt before it by an answer and the words for it.
+    """
+    calls = [
+        call
+        for call in context.records.calls(context.run_id)
+        if (call.turn, call.candidate) == (before.turn, before.candidate) and call.error != CUT_OFF
+    ]
+    attempts = [
+        made
+        for made in context.records.proposals(context.run_id, [before.turn])
+        if made.stage != TOOL and made.candidate == before.candidate and made.attempt <= before.attempt
+    ]
+    begun: list[dict[str, Any]] = []
+    for made in attempts:
+        asked = [
+            call.messages
+            for call in calls
+            if call.prompt_hash == made.prompt_hash and (made.attempt == 0 or call.messages[:-2] == begun)
+        ]
+        begun = asked[-1] if asked else begun
+    return tuple((message["role"], message["content"]) for message in begun)
 
 
 def _span(

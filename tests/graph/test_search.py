@@ -15,6 +15,7 @@ from graph.folder import Home
 from graph.session import SearchSession
 from memory.rebuild import open_vectors
 from memory.records import Records
+from memory.tables import Proposal
 from tests.fake_openai import FakeOpenAI, Status
 from tests.tiny_search import both_places
 from tools.errors import InputError
@@ -196,6 +197,35 @@ def test_illegal_designs_go_back_in_words_and_are_projected_on_the_record(
     assert [(proposal.attempt, proposal.outcome) for proposal in proposals] == 2 * [(0, "open"), (1, "projected")]
     assert all(proposal.notes for proposal in proposals if proposal.outcome == "projected")
     assert all(proposal.parsed == proposals[0].parsed for proposal in proposals[:2]), "the answer is kept as it was"
+
+
+@at_home_first
+@pytest.mark.parametrize("lost_attempt", [0, 1, 2])
+def test_an_answer_that_was_not_made_a_proposal_is_not_asked_for_again(
+    config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost_attempt: int
+) -> None:
+    def answer(body: dict[str, Any]) -> Any:
+        return dict(ILLEGAL) if "spans" in str(body["response_format"]) else None
+
+    def lost(records: Records, proposal: Proposal) -> Proposal:
+        if proposal.stage != "greedy" and proposal.attempt == lost_attempt:
+            raise InputError("gone")
+        return add_proposal(records, proposal)
+
+    add_proposal = Records.add_proposal
+    settings = {"trials": 2, "self_evolution": 1, "repairs": 2}
+    with FakeOpenAI(script=answer, seed=3, models=["fake"]) as server:
+        server.set_environment(monkeypatch)
+        SearchSession.start(config_of(**settings)).run()
+        undisturbed = [request.body["messages"] for request in server.requests]
+    with FakeOpenAI(script=answer, seed=3, models=["fake"]) as server:
+        server.set_environment(monkeypatch)
+        session = SearchSession.start(config_of(**settings, home=tmp_path / "another home"))
+        with monkeypatch.context() as patched, pytest.raises(InputError, match="gone"):
+            patched.setattr(Records, "add_proposal", lost)
+            session.run()
+        SearchSession.resume(session.run_id, session.config.home).run()
+        assert [request.body["messages"] for request in server.requests] == undisturbed
 
 
 def test_an_endpoint_that_fails_stops_the_search_and_resume_goes_on(
