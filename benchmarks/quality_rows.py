@@ -101,8 +101,12 @@ class Comparison:
         return cls(found, packed, corpus, test, choose_compute(), cache, scale)
 
     def of(self, share: float, tokens: int, seed: int) -> "Comparison":
-        """The comparison at one size and budget."""
-        return replace(self, share=share, tokens=tokens, seed=seed)
+        """The comparison at one size and budget; the text of the dense source's, which has no budget, is left as it is.
+
+        Growing packs no more text than it trains on, so the others must not have more to draw from.
+        """
+        train = self.corpus.train[: tokens // self.scale.block] if tokens else self.corpus.train
+        return replace(self, corpus=replace(self.corpus, train=train), share=share, tokens=tokens, seed=seed)
 
     def reporting(self, show: Show) -> "Comparison":
         """The same, with progress told to `show`."""
@@ -132,6 +136,7 @@ class Comparison:
             "micro_batch_size": self.scale.micro_batch,
             "learning_rate": self.scale.learning_rate,
             "calibration_tokens": self.scale.calibration_tokens,
+            "text": "the first tokens of the corpus, as many as the budget, for every row",
             "validation_tokens": self.corpus.validation_tokens,
             "wikitext2_tokens": int(self.wikitext.size),
             "precision": self.compute.precision,
@@ -191,6 +196,8 @@ def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]
         return {"parameters": result.parameters, "loss": math.inf, "wikitext2": math.inf, "seconds": 0.0}
     model = _placed(comparison, load_model(request.output / "model"))
     facts = {"events": result.events, "design": result.architecture.describe(), "tokens": result.tokens}
+    # A folder that was finished before is only read here.
+    facts["seconds"] = round(result.seconds, 1)
     return comparison.figures(model, result.parameters, started, result.loss, **facts)
 
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from benchmarks import outcome, pruning_quality
 from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, UNCUT, Row, dense_row, rows_of, verdict
-from benchmarks.quality_rows import Comparison, QualityScale
+from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
+from tools.pretraining.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -138,3 +141,19 @@ def test_every_row_ends_at_the_size_with_figures(one: Row, tiny: Comparison) -> 
     found = one.measure(tiny)
     assert found["loss"] > 0 and found["wikitext2"] > 1 and found["tokens"] == 640
     assert (found["parameters"] <= tiny.target_parameters) == (one.method != UNCUT)
+
+
+def test_all_rows_train_on_the_same_text(tiny: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = []
+
+    def noting(self: Trainer, model: Any, blocks: npt.NDArray[np.int32], *others: Any, **more: Any) -> None:
+        texts.append(blocks)
+        made(self, model, blocks, *others, **more)
+
+    made = Trainer.__init__
+    monkeypatch.setattr(Trainer, "__init__", noting)
+    fresh = tiny.of(0.9, 384, 0)
+    assert len(fresh.corpus.train) < len(tiny.corpus.train)
+    grown_row(fresh, {})
+    pruned_row(fresh, "fisher")
+    assert len(texts) == 2 and np.array_equal(texts[0], texts[1]) and len(texts[0]) == 384 // 32
