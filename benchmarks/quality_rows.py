@@ -101,10 +101,8 @@ class Comparison:
         return cls(found, packed, corpus, test, choose_compute(), cache, scale)
 
     def of(self, share: float, tokens: int, seed: int) -> "Comparison":
-        """The comparison at one size and budget; the text of the dense source's, which has no budget, is left as it is.
-
-        Growing packs no more text than it trains on, so the others must not have more to draw from.
-        """
+        """The comparison at one size and budget; without a budget nothing is trained."""
+        # Growing packs no more text than it trains on, so the others must not have more to draw from.
         train = self.corpus.train[: tokens // self.scale.block] if tokens else self.corpus.train
         return replace(self, corpus=replace(self.corpus, train=train), share=share, tokens=tokens, seed=seed)
 
