@@ -45,6 +45,7 @@ from benchmarks.paired_steps import (
     quartiles,
     speeds_of,
 )
+from tools.freed_memory import freed_memory_kept
 from tools.pretrain import PretrainRequest
 from tools.settings import Recipe, SaliencyName, WidthSettings
 
@@ -115,6 +116,7 @@ def settings_to_measure(base: Recipe) -> list[Setting]:
     return [*default, *(Setting(recipe, EVERY_STEP, False) for recipe in grid if recipe != base)]
 
 
+@freed_memory_kept()
 def memory_of(job: Job, kind: Kind) -> float:
     """Peak megabytes of a few steps in this process: of the GPU where there is one, otherwise of the process."""
     import torch
@@ -145,6 +147,7 @@ def memory_in_fresh_process(job: Job, kind: Kind) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+@freed_memory_kept()
 def measure(job: Job, memory: Mapping[str, float]) -> tuple[dict[str, Any], bool]:
     """All figures, and whether the marks hold; `memory` is the peak of each kind of training."""
     main_pairs = max(N, job.scale.tokens // (2 * job.scale.step_tokens))

@@ -48,6 +48,7 @@ from benchmarks.quality_rows import (
     torch_pruning_row,
     trained_dense_row,
 )
+from tools.freed_memory import freed_memory_kept
 from tools.pretraining.compute import choose_compute
 from tools.requests import NUMERICS_VERSION
 
@@ -116,7 +117,8 @@ def measured(row: Row, base: Comparison, cache: Path, bars: Bars) -> dict[str, A
     path = row.place(comparison, cache)
     with bars.run(row.label) as show:
         if not path.is_file():
-            figures = row.measure(comparison.reporting(show))
+            with freed_memory_kept():
+                figures = row.measure(comparison.reporting(show))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(figures, indent=1))
         found: dict[str, Any] = json.loads(path.read_text())

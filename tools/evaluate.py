@@ -17,6 +17,7 @@ from tools.evaluation.result_cache import ResultCache
 from tools.evaluation.results import Convention, PerplexityResult, Precision, TaskAverage, TaskResult, average
 from tools.evaluation.saved import evaluations_folder, save, save_merged
 from tools.evaluation.task_data import task_data_folder
+from tools.freed_memory import freed_memory_kept
 from tools.places import cache_folder
 from tools.requests import Progress, ReportProgress
 
@@ -112,6 +113,7 @@ def evaluate(request: EvaluateRequest, report: ReportProgress = lambda progress:
     return result.model_copy(update={"file": kept})
 
 
+@freed_memory_kept()
 def _evaluated(
     request: EvaluateRequest, model: EvaluatedModel, text: EvaluationText | None, report: ReportProgress
 ) -> EvaluateResult:

@@ -14,6 +14,7 @@ from tools.architecture import Architecture
 from tools.errors import InputError
 from tools.evaluation.perplexity import validation_loss
 from tools.export.huggingface import export_huggingface
+from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
 from tools.places import cache_folder
@@ -84,6 +85,7 @@ class PruneResult(BaseModel):
     file_parameters: int
 
 
+@freed_memory_kept()
 def prune(request: PruneRequest, report: ReportProgress = lambda progress: None) -> PruneResult:
     """Prune a model without training it, measure it before and after, and write it for transformers, with prune.json.
 

@@ -19,6 +19,7 @@ from tools.errors import InputError
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.fingerprint import is_whole
+from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
 from tools.pretraining.blocks import find_corpus
@@ -120,6 +121,7 @@ def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path)
     return survey.model_copy(update={"source_path": source.path, "corpus_path": corpus.path, "folder": folder})
 
 
+@freed_memory_kept()
 def _survey(
     request: SurveyRequest,
     source: Source,

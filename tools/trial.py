@@ -17,6 +17,7 @@ from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.export.compact import save_compact
 from tools.fingerprint import is_whole
+from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
 from tools.pretraining.checkpoint import load_training_state
@@ -35,6 +36,7 @@ MODEL_FOLDER = "model"
 TASKS_FOLDER = "tasks"
 
 
+@freed_memory_kept()
 def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     """Grow and measure `request.design`. Raises NotFiniteError, MemoryError, OSError: results for a worker."""
     if (stored := stored_measurement(request.folder)) is not None and has_weights(request.folder):

@@ -11,6 +11,7 @@ from tools.errors import InputError
 from tools.evaluation.perplexity import validation_loss
 from tools.export.huggingface import export_huggingface
 from tools.failures import failure_of
+from tools.freed_memory import freed_memory_kept
 from tools.measurement import Failure
 from tools.pretrain import (
     CHECKPOINT_FOLDER,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from tools.pruning.compilation import BlockCompiler
 
 
+@freed_memory_kept()
 def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult:
     """Grow, or go on growing; what is finished is given as it is. Raises InputError for what the user can mend."""
     checkpoint = request.output / CHECKPOINT_FOLDER
