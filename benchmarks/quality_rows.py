@@ -202,7 +202,7 @@ def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]
 def growing_request(comparison: Comparison, changes: dict[str, Any]) -> PretrainRequest:
     """The request behind `grown_row`."""
     warmup = max(1, round(GROWING_WARMUP_SHARE * comparison.steps))
-    update = {"warmup_steps": warmup, "drop_share": DROP_SHARE, "saliency": "token", **changes}
+    update = {"warmup_steps": warmup, "drop_share": DROP_SHARE, **changes}
     folder = comparison.cache / "benchmarks" / "pruning_quality"
     request = PretrainRequest(
         source=comparison.source.name,

@@ -59,8 +59,11 @@ def pretrain(
         bool, typer.Option("--second-order/--no-second-order", help="Repair what is left for what goes.")
     ] = True,
     saliency: Annotated[
-        str, typer.Option(help="How groups are ranked: token, second, first, mixed, magnitude, activation, random.")
-    ] = "token",
+        str,
+        typer.Option(
+            help="How groups are ranked: token_sequence, token, second, first, mixed, magnitude, activation, random."
+        ),
+    ] = "token_sequence",
     types: Annotated[str, typer.Option(help="Which groups may go, commas between.")] = "attention,ffn,stem",
     uniform: Annotated[bool, typer.Option("--uniform", help="All layers alike, as in the paper.")] = False,
     attention_unit: Annotated[str, typer.Option(help="What attention loses: kv_group or query_head.")] = "kv_group",

@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tools.evaluation.tasks import SEVEN_TASKS, task_named
 
-SaliencyName = Literal["first", "second", "mixed", "token", "magnitude", "activation", "random"]
+SaliencyName = Literal["first", "second", "mixed", "token", "token_sequence", "magnitude", "activation", "random"]
 """How groups are ranked. first: |dL/dgate|; second: half its square (diagonal Fisher); mixed: |first - second|; all per
-micro-batch. token: second with each token's own gate. For comparison: magnitude (squared weights), activation (weights
-times input norms, Wanda), random."""
+micro-batch. token: second with each token's own gate. token_sequence: the geometric mean of that and of second with the
+gate of each sequence. For comparison: magnitude (squared weights), activation (weights times input norms, Wanda),
+random."""
 
 FileFormat = Literal[
     "f32",
@@ -65,7 +66,9 @@ class Recipe(BaseModel):
     )
     decay_share: float = Field(0.2, gt=0, le=1, description="share of training_steps in which WSD decays")
     saliency: SaliencyName = Field(
-        "token", description="how groups are ranked; token, first, second and mixed read the training's own gradients"
+        "token_sequence",
+        description="how groups are ranked; token_sequence, token, first, second and mixed read the training's own "
+        "gradients",
     )
     saliency_decay: float = Field(
         1.0, gt=0, le=1, description="weight that earlier saliency keeps per optimiser step; 1: plain mean over all"

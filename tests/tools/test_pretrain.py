@@ -25,7 +25,7 @@ from tools.requests import Progress
 from tools.settings import DataSettings, Recipe, WidthSettings
 from tools.sources import resolve_source
 
-RECIPE = Recipe(warmup_steps=3, batch_size=2, micro_batch_size=1, drop_share=0.5, precision="float32", saliency="token")
+RECIPE = Recipe(warmup_steps=3, batch_size=2, micro_batch_size=1, drop_share=0.5, precision="float32")
 NARROW = WidthSettings(ffn_multiple=8, hidden_multiple=4)
 
 

@@ -1,5 +1,7 @@
 """What training prunes by: per-token gates against autograd, orders and decay, state for checkpoints."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -16,9 +18,10 @@ from tools.pruning.sampling import EVERY_STEPS, EVERY_TOKENS, enough_seen, token
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
 from tools.pruning.token_saliency import TokenSaliencyMeter
+from tools.pruning.token_sequence_saliency import TokenSequenceSaliencyMeter
 from tools.settings import Recipe, SaliencyName
 
-NAMES: list[SaliencyName] = ["first", "second", "mixed", "token", "magnitude", "activation", "random"]
+NAMES = get_args(SaliencyName)
 
 
 def test_query_and_key_identities() -> None:
@@ -76,6 +79,26 @@ def test_token_saliency_is_the_square_of_each_tokens_own_gate() -> None:
     np.testing.assert_allclose(found.query_head[1], 0.5 * heads.square().mean(0), rtol=1e-4)
     np.testing.assert_allclose(found.kv_group[1], 0.5 * heads.view(-1, 2, 2).sum(2).square().mean(0), rtol=1e-4)
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("sparsely", [False, True])
+def test_token_sequence_saliency_is_the_geometric_mean_of_both_samples(sparsely: bool) -> None:
+    """Read sparsely, whole sequences are: here the first of two, which stands for four such steps."""
+    model, tokens = tiny_model(), some_tokens()
+    gate = torch.ones(2, 12, 24, dtype=torch.float64, requires_grad=True)
+    handle = blocks(model)[1].down_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0] * gate,))
+    meter = TokenSequenceSaliencyMeter(model)
+    detach = meter.attach(sparsely)
+    model(input_ids=tokens, labels=tokens).loss.backward()
+    meter.observe()
+    detach()
+    handle.remove()
+    assert gate.grad is not None
+    gates_bti = 24 * gate.grad[:1] if sparsely else 24 * gate.grad
+    of_tokens = 0.5 * gates_bti.square().mean(dim=(0, 1))
+    of_sequences = 0.5 * gates_bti.sum(dim=1).square().mean(dim=0) / 12
+    np.testing.assert_allclose(meter.saliency().ffn[1], (of_tokens * of_sequences).sqrt(), rtol=1e-4)
+    assert meter.totals()["count"].item() == (EVERY_STEPS if sparsely else 1)
 
 
 def test_an_evaluation_in_between_is_not_read() -> None:
@@ -158,7 +181,7 @@ def test_every_ranking_keeps_the_contract(name: SaliencyName) -> None:
     statistics.keep(plan)
     after = ranking.saliency()
     assert [len(values) for values in after.ffn] == [10, 10]
-    if name in ("first", "second", "mixed", "token"):
+    if name in ("first", "second", "mixed", "token", "token_sequence"):
         np.testing.assert_allclose(after.ffn[0], before.ffn[0][plan.ffn[0]], rtol=1e-6)
 
 

@@ -133,12 +133,13 @@ METHODS: dict[str, Method] = {
         description="Diagonal Fisher of each group's gate, all types and layers ranked together, no repair",
     ),
     "penjing": Method(
-        criterion="fisher",
+        criterion="token_sequence",
         scope="global",
         types=PRUNING_TYPES,
         repair="second_order",
-        description="Penjing's own saliency and repair in one shot, without the training: diagonal Fisher, all types "
-        "and layers ranked together, second-order repair (EfficientLLM variant B, arXiv 2502.06663)",
+        description="Penjing's own saliency and repair in one shot, without the training: diagonal Fisher of tokens "
+        "and sequences, all types and layers ranked together, second-order repair (EfficientLLM variant B, arXiv "
+        "2502.06663)",
     ),
 }
 """Every method by name."""

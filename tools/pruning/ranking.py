@@ -12,6 +12,7 @@ from tools.pruning.saliency import Saliency
 from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.selection import CutPlan
 from tools.pruning.token_saliency import TokenSaliencyMeter
+from tools.pruning.token_sequence_saliency import TokenSequenceSaliencyMeter
 from tools.settings import Recipe
 
 
@@ -61,6 +62,8 @@ def make_ranking(recipe: Recipe, model: nn.Module, statistics: InputStatistics, 
     match recipe.saliency:
         case "token":
             return TokenSaliencyMeter(model, recipe.saliency_decay, recipe.moment_tokens)
+        case "token_sequence":
+            return TokenSequenceSaliencyMeter(model, recipe.saliency_decay, recipe.moment_tokens)
         case "first" | "second" | "mixed":
             return SaliencyMeter(model, recipe.saliency, recipe.saliency_decay)
         case name:

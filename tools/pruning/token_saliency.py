@@ -12,6 +12,7 @@ benchmarks.ablation` compares the two.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +30,13 @@ from tools.recomputation import recomputing
 class TokenSaliencyMeter:
     """Accumulates per-token gates of a live model while attached; interface and units as `SaliencyMeter`.
 
+    `_samples` names what gates are squared over, as prefixes of the sums: here tokens alone.
+
     `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch; None leaves
     that to who attaches it.
     """
+
+    _samples: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
         self._blocks = blocks(model)
@@ -85,26 +90,34 @@ class TokenSaliencyMeter:
 
     def keep(self, plan: CutPlan) -> None:
         """Follow the model through a cut: the groups that stay keep their history."""
-        for index in range(len(self._blocks)):
-            kept = {"kv_group": plan.kv_groups, "query_head": plan.query_heads, "ffn": plan.ffn}
-            for name, indices in kept.items():
-                self._select(f"{name}.{index}", torch.as_tensor(indices[index]))
-        for index in range(len(self._norms)):
-            self._select(f"stem.{index}", torch.as_tensor(plan.stem))
+        kept = {"kv_group": plan.kv_groups, "query_head": plan.query_heads, "ffn": plan.ffn}
+        for sample in self._samples:
+            for index in range(len(self._blocks)):
+                for name, indices in kept.items():
+                    self._select(f"{sample}{name}.{index}", torch.as_tensor(indices[index]))
+            for index in range(len(self._norms)):
+                self._select(f"{sample}stem.{index}", torch.as_tensor(plan.stem))
 
     def saliency(self) -> Saliency:
         """The mean over all tokens seen by all ranks. Raises ValueError before the first."""
+        return self._means()[""]
+
+    def _means(self) -> dict[str, Saliency]:
+        """The mean over all that was seen by all ranks, for each kind of sample."""
         totals = self.totals()
         sum_over_ranks(list(totals.values()))
         count = float(totals["count"].item())
         values = at_once({name: total / count for name, total in totals.items() if name != "count"})
         depth = range(len(self._blocks))
-        return Saliency(
-            kv_group=tuple(values[f"kv_group.{index}"] for index in depth),
-            query_head=tuple(values[f"query_head.{index}"] for index in depth),
-            ffn=tuple(values[f"ffn.{index}"] for index in depth),
-            stem=np.sum([values[f"stem.{index}"] for index in range(len(self._norms))], axis=0),
-        )
+        return {
+            sample: Saliency(
+                kv_group=tuple(values[f"{sample}kv_group.{index}"] for index in depth),
+                query_head=tuple(values[f"{sample}query_head.{index}"] for index in depth),
+                ffn=tuple(values[f"{sample}ffn.{index}"] for index in depth),
+                stem=np.sum([values[f"{sample}stem.{index}"] for index in range(len(self._norms))], axis=0),
+            )
+            for sample in self._samples
+        }
 
     def totals(self) -> dict[str, torch.Tensor]:
         """This rank's sums and their weight: what a checkpoint needs to go on bit for bit."""
@@ -122,13 +135,14 @@ class TokenSaliencyMeter:
     def start_from(self, saliency: Saliency, micro_batches: int) -> None:
         """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
         totals = {"count": torch.tensor([float(micro_batches)])}
-        for index in range(len(self._blocks)):
-            for name in ("kv_group", "query_head", "ffn"):
-                values = torch.from_numpy(getattr(saliency, name)[index].copy())
-                totals[f"{name}.{index}"] = values * micro_batches
         # How the stem's sum is shared among the norms does not matter: only the sum is read.
         share = torch.from_numpy(saliency.stem.copy()) * (micro_batches / len(self._norms))
-        totals |= {f"stem.{index}": share for index in range(len(self._norms))}
+        for sample in self._samples:
+            for index in range(len(self._blocks)):
+                for name in ("kv_group", "query_head", "ffn"):
+                    values = torch.from_numpy(getattr(saliency, name)[index].copy())
+                    totals[f"{sample}{name}.{index}"] = values * micro_batches
+            totals |= {f"{sample}stem.{index}": share for index in range(len(self._norms))}
         self.restore(totals)
 
     def _before(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -147,11 +161,9 @@ class TokenSaliencyMeter:
 
     @torch.no_grad()
     def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
-        activation_ti, gradient_ti = activation.flatten(0, -2), gradient.flatten(0, -2)
-        self._tokens = activation_ti.shape[0]
+        self._tokens = activation.shape[:-1].numel()
         stride = token_stride(self._tokens, self._limit, self._sparsely)
-        activation_ti, gradient_ti = activation_ti[::stride], gradient_ti[::stride]
-        gates_ti = activation_ti.float() * gradient_ti.float()
+        gates_ti = self._some(activation, stride).float() * self._some(gradient, stride).float()
         kind, index = name.split(".")
         if kind == "attention":
             block = self._blocks[int(index)]
@@ -161,6 +173,10 @@ class TokenSaliencyMeter:
             self._add(f"kv_group.{index}", groups_tk)
         else:
             self._add(name, gates_ti)
+
+    def _some(self, values_bti: torch.Tensor, stride: int) -> torch.Tensor:
+        """Every `stride`-th token of a micro-batch, [tokens, width]."""
+        return values_bti.flatten(0, -2)[::stride]
 
     def _add(self, name: str, gates: torch.Tensor) -> None:
         squares = gates.square_().mean(dim=0)

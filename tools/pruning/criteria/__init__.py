@@ -11,7 +11,7 @@ from tools.pruning.criteria.contract import Criterion, LayerwiseCriterion, Stati
 from tools.pruning.criteria.fluctuation import Fluctuation
 from tools.pruning.criteria.magnitude import Magnitude
 from tools.pruning.criteria.obs import Obs
-from tools.pruning.criteria.taylor import TaylorElement, TaylorGate
+from tools.pruning.criteria.taylor import TaylorElement, TaylorGate, TokenSequenceGate
 
 __all__ = ["CRITERIA", "Criterion", "LayerwiseCriterion", "Statistics", "make_criterion"]
 
@@ -23,6 +23,7 @@ CRITERIA: dict[str, Callable[[nn.Module, int, float], Criterion]] = {
     "taylor_element_mixed": lambda model, seed, damping: TaylorElement(model, mixed=True),
     "taylor_vector": lambda model, seed, damping: TaylorGate(model, "first"),
     "fisher": lambda model, seed, damping: TaylorGate(model, "second"),
+    "token_sequence": lambda model, seed, damping: TokenSequenceGate(model),
     "obs": lambda model, seed, damping: Obs(model, damping),
     "obs_greedy": lambda model, seed, damping: Obs(model, damping, greedy=True),
     "fluctuation": lambda model, seed, damping: Fluctuation(model),

@@ -1,7 +1,7 @@
 """What every pruning criterion is: from a live model and gathered evidence to the saliency of every minimal group."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -29,8 +29,9 @@ class Criterion(ABC):
     - The model is left as it was, its gradients too.
 
     Evidence is of two kinds. A criterion that `needs_gradients` is told by `observe` that `.grad` now holds the
-    gradients of one micro-batch, and of that one alone; what it takes from each is averaged over all. One that
-    `needs_statistics` reads the moments of layer inputs that are given to `saliency`.
+    gradients of one micro-batch, and of that one alone; what it takes from each is averaged over all. Between `attach`
+    and its end it may follow the passes themselves. One that `needs_statistics` reads the moments of layer inputs that
+    are given to `saliency`.
     """
 
     needs_gradients: ClassVar[bool] = False
@@ -39,6 +40,10 @@ class Criterion(ABC):
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._blocks = blocks(model)
+
+    def attach(self) -> Callable[[], None]:
+        """The passes of the evidence begin; returns the function to call after the last one."""
+        return lambda: None
 
     def observe(self) -> None:  # noqa: B027 - most criteria take nothing from gradients
         """Take in the gradients of one micro-batch: call after its backward pass, with gradients cleared before it.

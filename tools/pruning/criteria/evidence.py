@@ -36,7 +36,7 @@ def gather(
     # All tokens, however much is known: a single pass costs little, and more text must not mean less evidence.
     longest = max(batch.numel() for batch in calibration.micro_batches)
     recorder = InputStatistics(model, tokens_per_micro_batch=longest) if statistics else None
-    detach = recorder.attach() if recorder is not None else lambda: None
+    ends = [criterion.attach()] if recorder is None else [criterion.attach(), recorder.attach()]
     total = len(calibration.micro_batches)
     try:
         for done, input_ids in enumerate(calibration.micro_batches, start=1):
@@ -52,6 +52,7 @@ def gather(
                     model.get_submodule("model")(input_ids=input_ids, use_cache=False)
             report("taking evidence", done, total)
     finally:
-        detach()
+        for end in ends:
+            end()
         model.zero_grad(set_to_none=True)
     return recorder.state() if recorder is not None else {}

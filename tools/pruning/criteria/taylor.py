@@ -4,6 +4,8 @@ Element-wise, every weight of a group counts with its own magnitude and nothing 
 together are summed before the magnitude is taken; that is the derivative of a gate on the group's activation.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -11,6 +13,7 @@ from tools.pruning.criteria.contract import Criterion, Statistics
 from tools.pruning.criteria.group_values import GroupValues, group_sums
 from tools.pruning.saliency import Saliency, SaliencyOrder
 from tools.pruning.saliency_meter import SaliencyMeter
+from tools.pruning.token_sequence_saliency import TokenSequenceSaliencyMeter
 
 
 class TaylorElement(Criterion):
@@ -46,6 +49,29 @@ class TaylorElement(Criterion):
             raise ValueError("Taylor criteria need gradients: call observe() after backward()")
         product = weight.float() * weight.grad.float()
         return (product - 0.5 * product.square()).abs() if self._mixed else product.abs()
+
+
+class TokenSequenceGate(Criterion):
+    """The gates of tokens and of sequences (`tools.pruning.token_sequence_saliency`), read from the passes."""
+
+    needs_gradients = True
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._meter = TokenSequenceSaliencyMeter(model)
+
+    def attach(self) -> Callable[[], None]:
+        """Read the passes from now on."""
+        return self._meter.attach()
+
+    def observe(self) -> None:
+        """Take in the gradients of one micro-batch. Raises ValueError where there are none."""
+        self._meter.observe()
+        self._meter.end_step()
+
+    def saliency(self, statistics: Statistics) -> Saliency:
+        """The mean over the micro-batches. Raises ValueError before the first; `statistics` are not read."""
+        return self._meter.saliency()
 
 
 class TaylorGate(Criterion):
