@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 NAME = "pruning_overhead"
 MARK = 1.05
 MEMORY_STEPS = 3
-SALIENCIES: tuple[SaliencyName, ...] = ("second", "token")
+SALIENCIES: tuple[SaliencyName, ...] = ("second", "token", "token_sequence")
 MOMENT_TOKENS = (None, 256)
 PRETRAINING: Recipe = PretrainRequest.model_fields["recipe"].default
 # Tokens are those of a main row, dense and aware steps together.

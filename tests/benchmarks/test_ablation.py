@@ -38,7 +38,7 @@ def test_each_variant_is_another_legal_request(device: str, quick: bool, job_for
         events = request.drops or drop_steps_of(scale)
         assert request.steps > request.recipe.warmup_steps and 1 <= events <= drop_steps_of(scale)
     quick_names = {variant.name for variant in variants if variant.in_quick}
-    assert {"no second-order repair", "one event", "uniform layers", "FFN only"} < quick_names and len(quick_names) == 6
+    assert {"no second-order repair", "one event", "uniform layers", "FFN only"} < quick_names and len(quick_names) == 7
     assert {variant.name for variant in variants if variant.is_control} == {
         f"saliency {name}" for name in ("magnitude", "activation", "random")
     }

@@ -20,6 +20,7 @@ from benchmarks.paired_steps import (
 )
 from benchmarks.pruning_overhead import (
     PRETRAINING,
+    SALIENCIES,
     Setting,
     draw,
     measure,
@@ -59,7 +60,7 @@ def test_the_main_rows_come_first_and_no_recording_twice() -> None:
     first_steps = [setting.recipe for setting in settings if not setting.known]
     assert len({recipe.model_dump_json() for recipe in first_steps}) == len(first_steps)
     recorded = {(recipe.saliency, recipe.moment_tokens) for recipe in first_steps}
-    assert {(name, tokens) for name in ("second", "token") for tokens in (None, 256)} == recorded
+    assert {(name, tokens) for name in SALIENCIES for tokens in (None, 256)} == recorded
 
 
 def test_a_main_row_reads_a_quarter_of_every_fourth_step(
