@@ -50,6 +50,7 @@ from benchmarks.quality_rows import (
 )
 from tools.freed_memory import freed_memory_kept
 from tools.pretraining.compute import choose_compute
+from tools.pruning.methods import METHODS
 from tools.requests import NUMERICS_VERSION
 
 NAME = "pruning_quality"
@@ -81,6 +82,8 @@ class Row:
         parts = [NUMERICS_VERSION, self.method, self.share, self.tokens, self.seed, comparison.facts()]
         if self.growing is not None:
             parts.append(key_of(growing_request(comparison, self.growing)))
+        if self.method in METHODS:
+            parts.append(repr(METHODS[self.method]))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def place(self, comparison: Comparison, cache: Path) -> Path:
