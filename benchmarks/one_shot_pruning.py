@@ -1,4 +1,4 @@
-"""How good a cut is before any training: saliency orders, repair and its damping, FFN alone and all types.
+"""How good a cut is before any training: kinds of saliency, repair and its damping, FFN alone and all types.
 
     python -m benchmarks.one_shot_pruning            # 24,576 tokens of WikiText-2 for each figure
     python -m benchmarks.one_shot_pruning --quick    # 8,192
@@ -29,18 +29,19 @@ from tools.pretraining.compute import choose_compute
 from tools.pruning.greedy import SaliencyDesigner
 from tools.pruning.groups import PRUNING_TYPES, PruningType
 from tools.pruning.input_statistics import InputStatistics
-from tools.pruning.saliency import Saliency, SaliencyOrder
-from tools.pruning.saliency_meter import SaliencyMeter
+from tools.pruning.ranking import make_ranking
+from tools.pruning.saliency import Saliency
 from tools.pruning.second_order import repair
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
-from tools.settings import SpaceSettings
+from tools.settings import Recipe, SaliencyName, SpaceSettings
 from tools.sources import Source, load_model, load_tokenizer, resolve_source
 
 BLOCK = 256
 BUDGET = 114_600_000
 CALIBRATION_BLOCKS = 24
 MARK = 55.3 / 38.8
+SALIENCIES: tuple[SaliencyName, ...] = ("first", "second", "token", "token_sequence")
 DAMPINGS = (None, 0.01, 0.1, 0.3, 1.0)
 Tokens = npt.NDArray[np.int32]
 
@@ -65,24 +66,24 @@ def calibration_texts() -> list[str]:
     return texts
 
 
-def statistics_of(source: Source, blocks: Tokens) -> tuple[dict[SaliencyOrder, Saliency], dict[str, torch.Tensor]]:
-    """Saliency of both orders and input statistics, from one pass over `blocks`."""
+def statistics_of(source: Source, blocks: Tokens) -> tuple[dict[SaliencyName, Saliency], dict[str, torch.Tensor]]:
+    """Saliency of every kind and input statistics, from one pass over `blocks`."""
     model, compute = load_model(source.path), choose_compute()
-    meters: dict[SaliencyOrder, SaliencyMeter] = {"first": SaliencyMeter(model, "first")}
-    meters["second"] = SaliencyMeter(model, "second")
     statistics = InputStatistics(model)
-    detach = statistics.attach()
+    rankings = {name: make_ranking(Recipe(saliency=name), model, statistics, seed=0) for name in SALIENCIES}
+    ends = [statistics.attach(), *(ranking.attach() for ranking in rankings.values())]
     for block in track(blocks, "calibrating", console=Console(stderr=True)):
         tokens = torch.from_numpy(np.array(block)).long()[None]
         with compute.autocast():
             loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
         loss.backward()
-        for meter in meters.values():
-            meter.observe()
-            meter.end_step()
+        for ranking in rankings.values():
+            ranking.observe()
+            ranking.end_step()
         model.zero_grad()
-    detach()
-    return {order: meter.saliency() for order, meter in meters.items()}, statistics.state()
+    for end in ends:
+        end()
+    return {name: ranking.saliency() for name, ranking in rankings.items()}, statistics.state()
 
 
 def measure(blocks: int) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def measure(blocks: int) -> dict[str, Any]:
 
 
 def draw(figures: dict[str, Any]) -> None:
-    """Perplexity against damping, one line for each order and set of types."""
+    """Perplexity against damping, one line for each kind of saliency and set of types."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -131,9 +132,9 @@ def draw(figures: dict[str, Any]) -> None:
     axes = figure.subplots()
     names = ["none" if damping is None else str(damping) for damping in DAMPINGS]
     for kind in ("ffn", "all"):
-        for order in ("first", "second"):
+        for order in SALIENCIES:
             line = [row["perplexity"] for row in figures["cuts"] if (row["types"], row["saliency"]) == (kind, order)]
-            label = f"{'FFN only' if kind == 'ffn' else 'all types'}, {order} order"
+            label = f"{'FFN only' if kind == 'ffn' else 'all types'}, {order}"
             axes.plot(names, line, marker="o", label=label)
     axes.axhline(figures["dense"], color="#6b7280", linestyle="--", label="dense")
     axes.set_xlabel("damping of the second-order repair (none: no repair)")
