@@ -9,9 +9,9 @@ from tools.evaluation.tasks import SEVEN_TASKS, task_named
 
 SaliencyName = Literal["first", "second", "mixed", "token", "token_sequence", "magnitude", "activation", "random"]
 """How groups are ranked. first: |dL/dgate|; second: half its square (diagonal Fisher); mixed: |first - second|; all per
-micro-batch. token: second with each token's own gate. token_sequence: the geometric mean of that and of second with the
-gate of each sequence. For comparison: magnitude (squared weights), activation (weights times input norms, Wanda),
-random."""
+micro-batch. token: second with each token's own gate. token_sequence: the same, and for attention with the gate of each
+sequence where that is larger. For comparison: magnitude (squared weights), activation (weights times input norms,
+Wanda), random."""
 
 FileFormat = Literal[
     "f32",

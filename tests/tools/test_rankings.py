@@ -82,23 +82,34 @@ def test_token_saliency_is_the_square_of_each_tokens_own_gate() -> None:
 
 
 @pytest.mark.parametrize("sparsely", [False, True])
-def test_token_sequence_saliency_is_the_geometric_mean_of_both_samples(sparsely: bool) -> None:
-    """Read sparsely, whole sequences are: here the first of two, which stands for four such steps."""
+def test_token_sequence_saliency_is_the_larger_of_both_for_attention(sparsely: bool) -> None:
+    """Read sparsely, whole sequences of attention are: here the first of two, which stands for four such steps."""
     model, tokens = tiny_model(), some_tokens()
-    gate = torch.ones(2, 12, 24, dtype=torch.float64, requires_grad=True)
-    handle = blocks(model)[1].down_proj.register_forward_pre_hook(lambda _, inputs: (inputs[0] * gate,))
-    meter = TokenSequenceSaliencyMeter(model)
-    detach = meter.attach(sparsely)
+    gate = torch.ones(2, 12, 4, dtype=torch.float64, requires_grad=True)
+    handle = blocks(model)[1].o_proj.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0] * gate.repeat_interleave(8, dim=2),)
+    )
+    alone, both = TokenSaliencyMeter(model), TokenSequenceSaliencyMeter(model)
+    ends = [alone.attach(sparsely), both.attach(sparsely)]
     model(input_ids=tokens, labels=tokens).loss.backward()
-    meter.observe()
-    detach()
-    handle.remove()
+    for meter in (alone, both):
+        meter.observe()
+    for end in (*ends, handle.remove):
+        end()
     assert gate.grad is not None
-    gates_bti = 24 * gate.grad[:1] if sparsely else 24 * gate.grad
-    of_tokens = 0.5 * gates_bti.square().mean(dim=(0, 1))
-    of_sequences = 0.5 * gates_bti.sum(dim=1).square().mean(dim=0) / 12
-    np.testing.assert_allclose(meter.saliency().ffn[1], (of_tokens * of_sequences).sqrt(), rtol=1e-4)
-    assert meter.totals()["count"].item() == (EVERY_STEPS if sparsely else 1)
+    heads_bth = 24 * gate.grad[:1] if sparsely else 24 * gate.grad
+    larger = []
+    for gates_bti in (heads_bth, heads_bth.view(-1, 12, 2, 2).sum(dim=3)):
+        of_tokens = 0.5 * gates_bti.square().mean(dim=(0, 1))
+        of_sequences = 0.5 * gates_bti.sum(dim=1).square().mean(dim=0) / 12
+        assert (of_tokens > of_sequences).any() or (of_sequences > of_tokens).any()
+        larger.append(torch.maximum(of_tokens, of_sequences))
+    found = both.saliency()
+    np.testing.assert_allclose(found.query_head[1], larger[0], rtol=1e-4)
+    np.testing.assert_allclose(found.kv_group[1], larger[1], rtol=1e-4)
+    np.testing.assert_array_equal(found.ffn[1], alone.saliency().ffn[1])
+    np.testing.assert_array_equal(found.stem, alone.saliency().stem)
+    assert both.totals()["count"].item() == (EVERY_STEPS if sparsely else 1)
 
 
 def test_an_evaluation_in_between_is_not_read() -> None:

@@ -12,7 +12,6 @@ benchmarks.ablation` compares the two.
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,9 +19,9 @@ from torch import nn
 
 from tools.pruning.blocks import blocks, stem_norms
 from tools.pruning.from_device import at_once
-from tools.pruning.saliency import Saliency
+from tools.pruning.saliency import Array, Saliency
 from tools.pruning.sampling import EVERY_STEPS, token_stride
-from tools.pruning.selection import CutPlan
+from tools.pruning.selection import CutPlan, Indices
 from tools.ranks import sum_over_ranks
 from tools.recomputation import recomputing
 
@@ -30,13 +29,9 @@ from tools.recomputation import recomputing
 class TokenSaliencyMeter:
     """Accumulates per-token gates of a live model while attached; interface and units as `SaliencyMeter`.
 
-    `_samples` names what gates are squared over, as prefixes of the sums: here tokens alone.
-
     `tokens_per_micro_batch` bounds the cost: so many tokens, evenly spread, are read of each micro-batch; None leaves
     that to who attaches it.
     """
-
-    _samples: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(self, model: nn.Module, decay: float = 1.0, tokens_per_micro_batch: int | None = None) -> None:
         self._blocks = blocks(model)
@@ -91,33 +86,15 @@ class TokenSaliencyMeter:
     def keep(self, plan: CutPlan) -> None:
         """Follow the model through a cut: the groups that stay keep their history."""
         kept = {"kv_group": plan.kv_groups, "query_head": plan.query_heads, "ffn": plan.ffn}
-        for sample in self._samples:
-            for index in range(len(self._blocks)):
-                for name, indices in kept.items():
-                    self._select(f"{sample}{name}.{index}", torch.as_tensor(indices[index]))
-            for index in range(len(self._norms)):
-                self._select(f"{sample}stem.{index}", torch.as_tensor(plan.stem))
+        for index in range(len(self._blocks)):
+            for name, indices in kept.items():
+                self._select(f"{name}.{index}", indices[index])
+        for index in range(len(self._norms)):
+            self._select(f"stem.{index}", plan.stem)
 
     def saliency(self) -> Saliency:
         """The mean over all tokens seen by all ranks. Raises ValueError before the first."""
-        return self._means()[""]
-
-    def _means(self) -> dict[str, Saliency]:
-        """The mean over all that was seen by all ranks, for each kind of sample."""
-        totals = self.totals()
-        sum_over_ranks(list(totals.values()))
-        count = float(totals["count"].item())
-        values = at_once({name: total / count for name, total in totals.items() if name != "count"})
-        depth = range(len(self._blocks))
-        return {
-            sample: Saliency(
-                kv_group=tuple(values[f"{sample}kv_group.{index}"] for index in depth),
-                query_head=tuple(values[f"{sample}query_head.{index}"] for index in depth),
-                ffn=tuple(values[f"{sample}ffn.{index}"] for index in depth),
-                stem=np.sum([values[f"{sample}stem.{index}"] for index in range(len(self._norms))], axis=0),
-            )
-            for sample in self._samples
-        }
+        return self._saliency_of(self._means())
 
     def totals(self) -> dict[str, torch.Tensor]:
         """This rank's sums and their weight: what a checkpoint needs to go on bit for bit."""
@@ -135,14 +112,13 @@ class TokenSaliencyMeter:
     def start_from(self, saliency: Saliency, micro_batches: int) -> None:
         """Begin with what `micro_batches` earlier ones gave, so that a few new ones do not decide alone."""
         totals = {"count": torch.tensor([float(micro_batches)])}
+        for index in range(len(self._blocks)):
+            for name in ("kv_group", "query_head", "ffn"):
+                values = torch.from_numpy(getattr(saliency, name)[index].copy())
+                totals[f"{name}.{index}"] = values * micro_batches
         # How the stem's sum is shared among the norms does not matter: only the sum is read.
         share = torch.from_numpy(saliency.stem.copy()) * (micro_batches / len(self._norms))
-        for sample in self._samples:
-            for index in range(len(self._blocks)):
-                for name in ("kv_group", "query_head", "ffn"):
-                    values = torch.from_numpy(getattr(saliency, name)[index].copy())
-                    totals[f"{sample}{name}.{index}"] = values * micro_batches
-            totals |= {f"{sample}stem.{index}": share for index in range(len(self._norms))}
+        totals |= {f"stem.{index}": share for index in range(len(self._norms))}
         self.restore(totals)
 
     def _before(self, name: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], None]:
@@ -163,26 +139,51 @@ class TokenSaliencyMeter:
     def _read(self, name: str, activation: torch.Tensor, gradient: torch.Tensor) -> None:
         self._tokens = activation.shape[:-1].numel()
         stride = token_stride(self._tokens, self._limit, self._sparsely)
-        gates_ti = self._some(activation, stride).float() * self._some(gradient, stride).float()
         kind, index = name.split(".")
         if kind == "attention":
             block = self._blocks[int(index)]
+            read, its_gradient = (self._some_of_attention(values, stride).float() for values in (activation, gradient))
+            gates_ti = read * its_gradient
             heads_th = gates_ti.view(len(gates_ti), block.num_attention_heads, -1).sum(dim=2)
             groups_tk = heads_th.view(len(gates_ti), block.num_key_value_heads, -1).sum(dim=2)
-            self._add(f"query_head.{index}", heads_th)
-            self._add(f"kv_group.{index}", groups_tk)
+            self._add_of_attention(f"query_head.{index}", heads_th)
+            self._add_of_attention(f"kv_group.{index}", groups_tk)
         else:
-            self._add(name, gates_ti)
+            self._add(name, _some(activation, stride).float() * _some(gradient, stride).float())
 
-    def _some(self, values_bti: torch.Tensor, stride: int) -> torch.Tensor:
-        """Every `stride`-th token of a micro-batch, [tokens, width]."""
-        return values_bti.flatten(0, -2)[::stride]
+    def _some_of_attention(self, values_bti: torch.Tensor, stride: int) -> torch.Tensor:
+        """What is read of a micro-batch's attention: every `stride`-th token, [tokens, width]."""
+        return _some(values_bti, stride)
+
+    def _add_of_attention(self, name: str, gates: torch.Tensor) -> None:
+        self._add(name, gates)
 
     def _add(self, name: str, gates: torch.Tensor) -> None:
-        squares = gates.square_().mean(dim=0)
+        squares = gates.square().mean(dim=0)
         self._fresh[name] = self._fresh[name] + squares if name in self._fresh else squares
 
-    def _select(self, name: str, indices: torch.Tensor) -> None:
+    def _means(self) -> dict[str, Array]:
+        """The mean of each sum over all that was seen by all ranks."""
+        totals = self.totals()
+        sum_over_ranks(list(totals.values()))
+        count = float(totals["count"].item())
+        return at_once({name: total / count for name, total in totals.items() if name != "count"})
+
+    def _saliency_of(self, means: dict[str, Array]) -> Saliency:
+        depth = range(len(self._blocks))
+        return Saliency(
+            kv_group=tuple(means[f"kv_group.{index}"] for index in depth),
+            query_head=tuple(means[f"query_head.{index}"] for index in depth),
+            ffn=tuple(means[f"ffn.{index}"] for index in depth),
+            stem=np.sum([means[f"stem.{index}"] for index in range(len(self._norms))], axis=0),
+        )
+
+    def _select(self, name: str, indices: Indices) -> None:
         if name in self._sums:
             total = self._sums[name]
-            self._sums[name] = total.index_select(0, indices.to(total.device))
+            self._sums[name] = total.index_select(0, torch.as_tensor(indices, device=total.device))
+
+
+def _some(values_bti: torch.Tensor, stride: int) -> torch.Tensor:
+    """Every `stride`-th token of a micro-batch, [tokens, width]."""
+    return values_bti.flatten(0, -2)[::stride]

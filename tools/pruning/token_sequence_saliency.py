@@ -1,57 +1,62 @@
-"""Saliency from the gates of tokens and of whole sequences: the geometric mean of two diagonal Fisher informations.
+"""Saliency from the gates of tokens, and for attention from those of whole sequences too: the larger of the two.
 
-Both are means for each token of the text, in the same unit, and equal where the gates g_t of a sequence's T tokens do
-not hang together:
+Both are diagonal Fisher informations, means for each token of the text in the same unit, and equal where the gates g_t
+of a sequence's T tokens do not hang together:
 
     of tokens       1/2 mean_t g_t^2
     of sequences    1/2 mean_s (sum_t g_t)^2 / T        the Fisher information with sequences as samples
 
-Tokens give hundreds of times more samples, but each is judged alone: they miss groups that push all tokens of a text
-the same way, little each. Sequences see those, and are few and noisy. On text of another kind than was trained on, the
-mean of both keeps more than either (`python -m benchmarks.pruning_quality`).
+An FFN channel fires for single tokens, and tokens give hundreds of times more samples. A head does the same for a whole
+text: its gates add up over the tokens, which the square of each alone does not see, and a key/value group that looks
+cheap by tokens is dear on text of another kind (`python -m benchmarks.one_shot_pruning`: all types against FFN only).
 """
 
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from tools.pruning.saliency import Array, Saliency
+from tools.pruning.selection import CutPlan
 from tools.pruning.token_saliency import TokenSaliencyMeter
 
 _SEQUENCE = "sequence."
+_ATTENTION = ("kv_group", "query_head")
 
 
 class TokenSequenceSaliencyMeter(TokenSaliencyMeter):
-    """As `TokenSaliencyMeter`; of a micro-batch that is not read whole, whole sequences are read, one at least."""
+    """As `TokenSaliencyMeter`; where attention is not read whole, some whole sequences are, one at least."""
 
-    _samples: ClassVar[tuple[str, ...]] = ("", _SEQUENCE)
     _length = 0
 
     def saliency(self) -> Saliency:
-        """The geometric mean of both means over all that was seen. Raises ValueError before the first."""
+        """The means over all that was seen by all ranks. Raises ValueError before the first."""
         means = self._means()
-        tokens, sequences = means[""], means[_SEQUENCE]
 
-        def mean(one: Array, other: Array) -> Array:
-            # Roots first: products of two tiny values would vanish in float32.
-            return np.sqrt(one) * np.sqrt(other)
+        def larger(name: str) -> tuple[Array, ...]:
+            names = [f"{name}.{index}" for index in range(len(self._blocks))]
+            return tuple(np.maximum(means[one], means[_SEQUENCE + one]) for one in names)
 
-        def both(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
-            return tuple(mean(a, b) for a, b in zip(one, other, strict=True))
+        return replace(self._saliency_of(means), kv_group=larger("kv_group"), query_head=larger("query_head"))
 
-        return Saliency(
-            kv_group=both(tokens.kv_group, sequences.kv_group),
-            query_head=both(tokens.query_head, sequences.query_head),
-            ffn=both(tokens.ffn, sequences.ffn),
-            stem=mean(tokens.stem, sequences.stem),
-        )
+    def keep(self, plan: CutPlan) -> None:
+        """Follow the model through a cut: the groups that stay keep their history."""
+        super().keep(plan)
+        for index in range(len(self._blocks)):
+            self._select(f"{_SEQUENCE}kv_group.{index}", plan.kv_groups[index])
+            self._select(f"{_SEQUENCE}query_head.{index}", plan.query_heads[index])
 
-    def _some(self, values_bti: torch.Tensor, stride: int) -> torch.Tensor:
+    def start_from(self, saliency: Saliency, micro_batches: int) -> None:
+        """Begin with what `micro_batches` earlier ones gave, as if tokens and sequences had said the same."""
+        super().start_from(saliency, micro_batches)
+        for index in range(len(self._blocks)):
+            for name in _ATTENTION:
+                self._sums[f"{_SEQUENCE}{name}.{index}"] = self._sums[f"{name}.{index}"].clone()
+
+    def _some_of_attention(self, values_bti: torch.Tensor, stride: int) -> torch.Tensor:
         self._length = values_bti.shape[-2]
         return values_bti[::stride].flatten(0, -2)
 
-    def _add(self, name: str, gates: torch.Tensor) -> None:
-        of_sequences = gates.view(-1, self._length, gates.shape[1]).sum(dim=1) / self._length**0.5
-        super()._add(_SEQUENCE + name, of_sequences)
-        super()._add(name, gates)
+    def _add_of_attention(self, name: str, gates: torch.Tensor) -> None:
+        self._add(name, gates)
+        self._add(_SEQUENCE + name, gates.view(-1, self._length, gates.shape[1]).sum(dim=1) / self._length**0.5)
