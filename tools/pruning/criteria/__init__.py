@@ -11,7 +11,9 @@ from tools.pruning.criteria.contract import Criterion, LayerwiseCriterion, Stati
 from tools.pruning.criteria.fluctuation import Fluctuation
 from tools.pruning.criteria.magnitude import Magnitude
 from tools.pruning.criteria.obs import Obs
-from tools.pruning.criteria.taylor import TaylorElement, TaylorGate, TokenSequenceGate
+from tools.pruning.criteria.taylor import Gates, TaylorElement
+from tools.pruning.saliency_meter import SaliencyMeter
+from tools.pruning.token_sequence_saliency import TokenSequenceSaliencyMeter
 
 __all__ = ["CRITERIA", "Criterion", "LayerwiseCriterion", "Statistics", "make_criterion"]
 
@@ -21,9 +23,9 @@ CRITERIA: dict[str, Callable[[nn.Module, int, float], Criterion]] = {
     "random": lambda model, seed, damping: Chance(model, seed),
     "taylor_element": lambda model, seed, damping: TaylorElement(model),
     "taylor_element_mixed": lambda model, seed, damping: TaylorElement(model, mixed=True),
-    "taylor_vector": lambda model, seed, damping: TaylorGate(model, "first"),
-    "fisher": lambda model, seed, damping: TaylorGate(model, "second"),
-    "token_sequence": lambda model, seed, damping: TokenSequenceGate(model),
+    "taylor_vector": lambda model, seed, damping: Gates(model, SaliencyMeter(model, "first")),
+    "fisher": lambda model, seed, damping: Gates(model, SaliencyMeter(model, "second")),
+    "token_sequence": lambda model, seed, damping: Gates(model, TokenSequenceSaliencyMeter(model)),
     "obs": lambda model, seed, damping: Obs(model, damping),
     "obs_greedy": lambda model, seed, damping: Obs(model, damping, greedy=True),
     "fluctuation": lambda model, seed, damping: Fluctuation(model),

@@ -11,7 +11,7 @@ from torch import nn
 
 from tools.pruning.criteria.contract import Criterion, Statistics
 from tools.pruning.criteria.group_values import GroupValues, group_sums
-from tools.pruning.saliency import Saliency, SaliencyOrder
+from tools.pruning.saliency import Saliency
 from tools.pruning.saliency_meter import SaliencyMeter
 from tools.pruning.token_sequence_saliency import TokenSequenceSaliencyMeter
 
@@ -51,41 +51,23 @@ class TaylorElement(Criterion):
         return (product - 0.5 * product.square()).abs() if self._mixed else product.abs()
 
 
-class TokenSequenceGate(Criterion):
-    """The gates of tokens and of sequences (`tools.pruning.token_sequence_saliency`), read from the passes."""
+class Gates(Criterion):
+    """What a meter of training reads from gates, each group seen from one side, so that nothing is counted twice.
 
-    needs_gradients = True
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        self._meter = TokenSequenceSaliencyMeter(model)
-
-    def attach(self) -> Callable[[], None]:
-        """Read the passes from now on."""
-        return self._meter.attach()
-
-    def observe(self) -> None:
-        """Take in the gradients of one micro-batch. Raises ValueError where there are none."""
-        self._meter.observe()
-        self._meter.end_step()
-
-    def saliency(self, statistics: Statistics) -> Saliency:
-        """The mean over the micro-batches. Raises ValueError before the first; `statistics` are not read."""
-        return self._meter.saliency()
-
-
-class TaylorGate(Criterion):
-    """The gates of `tools.pruning.saliency_meter`, which sees each group from one side, so nothing is counted twice.
-
-    Order "first" is LLM-Pruner's `vectorize`, |sum w g| over the column of a channel; "second" half the square of the
-    gate of the whole group, the diagonal of the Fisher information; "mixed" the magnitude of their difference.
+    `SaliencyMeter` of order "first" is LLM-Pruner's `vectorize`, |sum w g| over the column of a channel; "second" half
+    the square of the gate of the whole group, the diagonal of the Fisher information; "mixed" the magnitude of their
+    difference. `TokenSequenceSaliencyMeter` squares the gates of tokens and of sequences.
     """
 
     needs_gradients = True
 
-    def __init__(self, model: nn.Module, order: SaliencyOrder) -> None:
+    def __init__(self, model: nn.Module, meter: SaliencyMeter | TokenSequenceSaliencyMeter) -> None:
         super().__init__(model)
-        self._meter = SaliencyMeter(model, order)
+        self._meter = meter
+
+    def attach(self) -> Callable[[], None]:
+        """Let the meter follow the passes, if it does."""
+        return self._meter.attach()
 
     def observe(self) -> None:
         """Take in the gradients of one micro-batch. Raises ValueError where there are none."""
