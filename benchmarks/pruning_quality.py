@@ -15,26 +15,25 @@ with its group Taylor importance on FFN channels. `dense, trained` is not cut: i
 does to a figure, and is in no verdict. Figures: loss on the corpus' held-out part, and perplexity on the start of
 WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own, pruning_quality_cuda.json.
 
-Each row is kept in the cache folder, so an interrupted benchmark goes on. `holds`: every row was measured, and at every
-size and budget, for both figures, the best of growing is below every other row, our own one-shot method (`penjing`: the
-same saliency and repair, the limit of a schedule with one event) among them. `ours_below` says, beside, whether the
-best of growing and that limit is below every method of others.
+Each row is kept in results/pruning_quality/ (`benchmarks/quality_kept.py`), so an interrupted benchmark goes on, here
+or on another machine. `--kept` takes the rows of a size and budget in one precision only; each says its own. `holds`:
+every row was measured, and at every size and budget, for both figures, the best of growing is below every other row,
+our own one-shot method (`penjing`: the same saliency and repair, the limit of a schedule with one event) among them.
+`ours_below` says, beside, whether the best of growing and that limit is below every method of others.
 """
 
 import argparse
 import gzip
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.growing import CORPUS, SOURCE, Bars, Device, key_of, new_figure, save_figure
+from benchmarks.growing import CORPUS, SOURCE, Bars, Device, new_figure, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name, shared_file
+from benchmarks.quality_kept import Row, kept_rows
 from benchmarks.quality_rows import (
     DROP_SHARE,
     GROWING_WARMUP_SHARE,
@@ -42,16 +41,12 @@ from benchmarks.quality_rows import (
     Comparison,
     dense_row,
     from_scratch_row,
-    growing_request,
     grown_row,
     pruned_row,
     torch_pruning_row,
     trained_dense_row,
 )
-from tools.freed_memory import freed_memory_kept
 from tools.pretraining.compute import choose_compute
-from tools.pruning.methods import METHODS
-from tools.requests import NUMERICS_VERSION
 
 NAME = "pruning_quality"
 SHARES = (0.85, 0.7)
@@ -63,36 +58,7 @@ OUR_LIMIT = "penjing"
 UNCUT = "dense, trained"
 SEEDS = (0,)
 FIGURES = ("loss", "wikitext2")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing to measure."""
-
-    method: str
-    share: float
-    tokens: int
-    seed: int
-    measure: Callable[[Comparison], dict[str, Any]]
-    growing: dict[str, Any] | None = None
-    """Changes of the recipe where the figures hang on how the model, or its design, is grown."""
-
-    def key(self, comparison: Comparison) -> str:
-        """Identity of the figures."""
-        parts = [NUMERICS_VERSION, self.method, self.share, self.tokens, self.seed, comparison.facts()]
-        if self.growing is not None:
-            parts.append(key_of(growing_request(comparison, self.growing)))
-        if self.method in METHODS:
-            parts.append(repr(METHODS[self.method]))
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-    def place(self, comparison: Comparison, cache: Path) -> Path:
-        """The file that keeps the figures."""
-        return cache / f"{self.key(comparison)}.json"
-
-    @property
-    def label(self) -> str:
-        return f"{self.method}, {self.share:.0%}, {self.tokens:,} tokens, seed {self.seed}"
+DENSE = Row("dense, before training", 1.0, 0, 0, dense_row)
 
 
 def rows_of(
@@ -112,20 +78,6 @@ def rows_of(
                 if not quick:
                     yield Row("torch-pruning", share, tokens, seed, torch_pruning_row)
                     yield Row("from scratch", share, tokens, seed, from_scratch_row, {})
-
-
-def measured(row: Row, base: Comparison, cache: Path, bars: Bars) -> dict[str, Any]:
-    """The figures of `row`, from the cache where they are there."""
-    comparison = _of(row, base)
-    path = row.place(comparison, cache)
-    with bars.run(row.label) as show:
-        if not path.is_file():
-            with freed_memory_kept():
-                figures = row.measure(comparison.reporting(show))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(figures, indent=1))
-        found: dict[str, Any] = json.loads(path.read_text())
-    return {"method": row.method, "share": row.share, "budget": row.tokens, "seed": row.seed, **found}
 
 
 def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -201,28 +153,32 @@ def main() -> None:
     budgets = arguments.budgets or BUDGETS[device]
     with gzip.open(shared_file("wikitext2/wiki.test.raw.gz"), "rt") as file:
         base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read(), SCALES[device])
-    cache = base.cache / "benchmarks" / NAME
+    folder = RESULTS / NAME
     wanted = list(rows_of(arguments.quick, range(arguments.seeds), arguments.shares, budgets))
     if arguments.methods:
         wanted = [row for row in wanted if row.method in arguments.methods]
-    chosen = [row for row in wanted if not arguments.kept or row.place(_of(row, base), cache).is_file()]
+    found: list[Row | dict[str, Any]] = kept_rows(wanted, base, folder) if arguments.kept else [*wanted]
+    missing = [row for row in found if isinstance(row, Row)] if arguments.kept else []
+    chosen = [row for row in found if row not in missing]
     with Bars(len(chosen) + 1) as bars:
-        dense = measured(Row("dense, before training", 1.0, 0, 0, dense_row), base, cache, bars)
-        rows = [measured(row, base, cache, bars) for row in chosen]
+        [dense] = _measured(kept_rows([DENSE], base, folder), base, folder, bars)
+        rows = _measured(chosen, base, folder, bars)
         header = ["method", "share", "budget", "parameters", "loss untrained", "loss", "WikiText-2", "seconds"]
         bars.table(header, [_shown(row) for row in [dense, *rows]])
     if arguments.methods:
         return
     draw(rows, dense, RESULTS / f"{report_name(NAME)}.png")
-    found = verdict(rows)
-    missing = [row.label for row in wanted if row not in chosen]
-    growing = {"growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
-    figures = {"dense": dense, "rows": rows, "not_measured": missing, "verdict": found, **base.facts(), **growing}
-    finish(NAME, not missing and all(entry["below"] for entry in found), figures)
+    decided = verdict(rows)
+    facts = {**base.facts(), "growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
+    facts["precision"] = sorted({row["precision"] for row in [dense, *rows]})
+    not_measured = [row.label for row in missing]
+    figures = {"dense": dense, "rows": rows, "not_measured": not_measured, "verdict": decided, **facts}
+    finish(NAME, not missing and all(entry["below"] for entry in decided), figures)
 
 
-def _of(row: Row, base: Comparison) -> Comparison:
-    return base.of(row.share, row.tokens, row.seed)
+def _measured(rows: Sequence[Row | dict[str, Any]], base: Comparison, folder: Path, bars: Bars) -> list[dict[str, Any]]:
+    """The figures of each row, those that are there already among them."""
+    return [row.measured(base, folder, bars) if isinstance(row, Row) else row for row in rows]
 
 
 def _shown(row: dict[str, Any]) -> list[str]:

@@ -2,17 +2,21 @@
 
 import gzip
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from pydantic import BaseModel
 
-from benchmarks import outcome, pruning_quality
-from benchmarks.pruning_quality import BUDGETS, GROWN, POST_TRAINING, SHARES, UNCUT, Row, dense_row, rows_of, verdict
+from benchmarks import outcome, pruning_quality, quality_kept
+from benchmarks.growing import Bars
+from benchmarks.pruning_quality import BUDGETS, DENSE, GROWN, POST_TRAINING, SHARES, UNCUT, rows_of, verdict
+from benchmarks.quality_kept import PRECISIONS, Precision, Row, kept_rows, read
 from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
+from tools.pretraining.compute import Compute
 from tools.pretraining.trainer import Trainer
 
 
@@ -20,13 +24,39 @@ from tools.pretraining.trainer import Trainer
 class FakeComparison:
     """Facts alone: a report of kept rows needs no model."""
 
-    cache: Path
+    compute: Compute = field(default_factory=lambda: Compute("cpu", "float32"))
 
     def of(self, share: float, tokens: int, seed: int) -> "FakeComparison":
         return self
 
+    def reporting(self, show: Any) -> "FakeComparison":
+        return self
+
     def facts(self) -> dict[str, Any]:
-        return {"source": "none"}
+        return {"source": "none", "precision": self.compute.precision}
+
+
+class FakeRequest(BaseModel):
+    """What growing would be asked for, and a folder, which is no part of a row's identity."""
+
+    changes: dict[str, Any]
+    corpus: str
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Comparison:
+    def request(comparison: Comparison, changes: dict[str, Any]) -> FakeRequest:
+        return FakeRequest(changes=changes, corpus="anywhere")
+
+    monkeypatch.setattr(quality_kept, "growing_request", request)
+    return cast(Comparison, FakeComparison())
+
+
+def keep(one: Row, base: Comparison, folder: Path, loss: float, precision: Precision = "float32") -> None:
+    place = one.place(replace(base, compute=Compute("cpu", precision)), folder)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"loss": loss, "wikitext2": 9.0, "parameters": 1, "seconds": 0.0, "precision": precision}
+    place.write_text(json.dumps({"method": one.method, "share": one.share, "budget": one.tokens, "seed": 0, **figures}))
 
 
 def row(method: str, loss: float, wikitext2: float, budget: int = 100, seed: int = 0) -> dict[str, Any]:
@@ -71,27 +101,66 @@ def test_a_size_with_rows_of_one_side_only_has_no_verdict() -> None:
     assert verdict([{**row(UNCUT, 2.0, 30.0), "share": 1.0}]) == []
 
 
-def test_a_report_of_kept_rows_names_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_report_of_kept_rows_names_the_others(
+    base: Comparison, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(pruning_quality, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(outcome, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(pruning_quality, "shared_file", lambda name: a_file)
     (a_file := tmp_path / "wiki.gz").write_bytes(gzip.compress(b"text"))
-    monkeypatch.setattr(pruning_quality, "growing_request", lambda comparison, changes: changes)
-    monkeypatch.setattr(pruning_quality, "key_of", repr)
-    base = FakeComparison(cache=tmp_path)
     monkeypatch.setattr(pruning_quality.Comparison, "prepare", classmethod(lambda cls, *_: base))
     kept = {"dense, before training": 3.0, "grown": 3.2, "fisher": 3.4}
-    for one in [Row("dense, before training", 1.0, 0, 0, dense_row), *rows_of(False, (0,), [0.85], [100])]:
+    for one in [DENSE, *rows_of(False, (0,), [0.85], [100])]:
         if one.method in kept:
-            place = one.place(base, tmp_path / "benchmarks" / "pruning_quality")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps({"loss": kept[one.method], "wikitext2": 9.0, "parameters": 1, "seconds": 0.0}))
+            # What another machine measured counts as well.
+            keep(one, base, tmp_path / "results" / "pruning_quality", kept[one.method], "bfloat16")
     monkeypatch.setattr("sys.argv", ["pruning_quality", "--kept", "--shares", "0.85", "--budgets", "100"])
     pruning_quality.main()
     document = json.loads((tmp_path / "results" / "pruning_quality.json").read_text())
     assert not document["holds"] and [one["method"] for one in document["figures"]["rows"]] == ["grown", "fisher"]
+    assert document["figures"]["precision"] == ["bfloat16"]
     assert "flap, 85%, 100 tokens, seed 0" in document["figures"]["not_measured"]
     assert document["figures"]["verdict"][0]["below"]
+
+
+@pytest.mark.parametrize("in_bfloat16", [1, 2, 3])
+def test_rows_that_are_compared_are_of_one_precision(base: Comparison, tmp_path: Path, in_bfloat16: int) -> None:
+    rows = list(rows_of(False, (0,), [0.85], [100]))[1:6]
+    for one in rows[:2]:
+        keep(one, base, tmp_path, 3.2)
+    for one in rows[:in_bfloat16]:
+        keep(one, base, tmp_path, 3.3, "bfloat16")
+    found = kept_rows(rows, base, tmp_path)
+    # Where as many are kept of both, this machine's.
+    count, precision = (2, "float32") if in_bfloat16 < 3 else (3, "bfloat16")
+    assert [one["precision"] for one in found if isinstance(one, dict)] == [precision] * count
+    assert found[count:] == rows[count:]
+
+
+def test_each_size_and_budget_has_its_own_precision(base: Comparison, tmp_path: Path) -> None:
+    rows = [one for one in rows_of(False, (0,), [0.85, 0.7], [100]) if one.method == "grown"]
+    for one, precision in zip(rows, PRECISIONS, strict=True):
+        keep(one, base, tmp_path, 3.2, precision)
+    found = kept_rows(rows, base, tmp_path)
+    assert [one["precision"] for one in found if isinstance(one, dict)] == list(PRECISIONS)
+
+
+def test_a_row_is_measured_once_and_anew_when_its_identity_changes(base: Comparison, tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def measure(comparison: Comparison) -> dict[str, Any]:
+        measured.append(comparison.compute.precision)
+        return {"parameters": 1, "loss": 3.0, "wikitext2": 9.0, "seconds": 0.0}
+
+    def reported(row: Row) -> dict[str, Any]:
+        with Bars(1) as bars:
+            return row.measured(base, tmp_path, bars)
+
+    one = Row("grown", 0.85, 100, 0, measure, {"damping": 0.1})
+    assert reported(one) == reported(one) and measured == ["float32"]
+    assert reported(one)["date"] and reported(one)["processor"]
+    changed = reported(replace(one, growing={"damping": 0.2}))
+    assert len(measured) == 2 and [read(path) for path in tmp_path.iterdir()] == [changed]
 
 
 def test_seeds_count_by_their_mean() -> None:
@@ -132,6 +201,14 @@ def tiny(sources: dict[str, Path], corpus: Path, tmp_path_factory: pytest.TempPa
 
 
 ROWS = list(rows_of(False, (0,), [0.85], [640]))
+
+
+def test_where_folders_are_plays_no_part_in_a_rows_identity(tiny: Comparison, tmp_path: Path) -> None:
+    grown = ROWS[1]
+    assert grown.growing is not None
+    moved = replace(tiny, corpus_path=tmp_path / "corpus.jsonl", cache=tmp_path)
+    assert grown.key(moved) == grown.key(tiny)
+    assert grown.key(tiny) != replace(grown, growing={"damping": 0.9}).key(tiny) != grown.key(replace(tiny, seed=1))
 
 
 @pytest.mark.parametrize("one", ROWS, ids=[one.method for one in ROWS])
