@@ -8,7 +8,7 @@ would have to be wrapped anew after each cut, since its reducer keeps the old sh
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -102,11 +102,11 @@ def sum_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
 
 
 @torch.no_grad()
-def broadcast_from_first(tensors: Sequence[torch.Tensor]) -> None:
+def broadcast_from_first(tensors: Iterable[torch.Tensor]) -> None:
     """Replace each tensor by that of rank 0, in place; the same conditions as for `sum_over_ranks`."""
     if world_size() == 1:
         return
-    for bucket in _buckets(tensors):
+    for bucket in _buckets(list(tensors)):
         message = _message(bucket)
         with _together():
             distributed.broadcast(message, src=0)

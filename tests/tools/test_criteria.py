@@ -26,8 +26,8 @@ from tools.pruning.groups import (
     query_head_cost,
     stem_channel_parameters,
 )
+from tools.pruning.inverse_hessian import InverseHessian
 from tools.pruning.saliency import Saliency
-from tools.pruning.second_order import InverseHessian
 from tools.pruning.selection import CutPlan, plan_cut
 from tools.pruning.surgery import cut
 from tools.sources import load_model

@@ -10,10 +10,13 @@ from tests.tools.test_pruning import random_saliency, recorded_statistics, some_
 from tools.architecture import Architecture, LayerShape
 from tools.families import architecture_from_config
 from tools.pruning.blocks import blocks
-from tools.pruning.second_order import InverseHessian, Repairer
+from tools.pruning.inverse_hessian import FactoredInverse, InverseHessian
+from tools.pruning.second_order import Repairer
 from tools.pruning.selection import plan_cut
 from tools.pruning.surgery import cut
 
+Kind = type[InverseHessian] | type[FactoredInverse]
+INVERSES: tuple[Kind, ...] = (InverseHessian, FactoredInverse)
 EXACT = 1e12
 """So many tokens that damping is not raised for their number."""
 
@@ -25,13 +28,14 @@ def problem(seed: int, width: int, tokens: int) -> tuple[torch.Tensor, torch.Ten
     return weights, inputs_ti.T @ inputs_ti / tokens
 
 
+@pytest.mark.parametrize("kind", INVERSES)
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 999), width=st.integers(4, 24), data=st.data())
-def test_removal_is_the_least_squares_optimum(seed: int, width: int, data: st.DataObject) -> None:
+def test_removal_is_the_least_squares_optimum(kind: Kind, seed: int, width: int, data: st.DataObject) -> None:
     """What is left equals the constrained optimum, and no other choice with the columns at zero has less error."""
     columns = torch.tensor(data.draw(st.lists(st.integers(0, width - 1), min_size=1, max_size=width - 1, unique=True)))
     weights, moments = problem(seed, width, 4 * width)
-    inverse = InverseHessian(moments, EXACT, damping=1e-3)
+    inverse = kind(moments, EXACT, damping=1e-3)
     changed = weights + inverse.remove(weights, columns)
     assert (changed[:, columns] == 0).all()
     ridge = 1e-3 * moments.diagonal().mean()
@@ -61,24 +65,61 @@ def test_the_downdated_inverse_is_the_inverse_of_what_is_left(seed: int, width: 
     torch.testing.assert_close(inverse.matrix, torch.linalg.inv(damped[kept][:, kept]), rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_one_after_another_is_the_same_as_all_at_once(size: int) -> None:
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), width=st.integers(6, 24), data=st.data())
+def test_factors_change_weights_like_the_matrix(seed: int, width: int, data: st.DataObject) -> None:
+    """Removals one after another, with cuts in between after which inputs have other numbers."""
+    weights, moments = problem(seed, width, 4 * width)
+    matrix, factors = InverseHessian(moments, EXACT, damping=1e-2), FactoredInverse(moments, EXACT, damping=1e-2)
+    alive = list(range(width))
+    while len(alive) > 2:
+        some = st.lists(st.sampled_from(alive), min_size=1, max_size=len(alive) - 1, unique=True)
+        columns = torch.tensor(sorted(data.draw(some)))
+        change, same = matrix.remove(weights, columns), factors.remove(weights, columns)
+        torch.testing.assert_close(same, change, rtol=1e-3, atol=1e-3)
+        weights = weights + change
+        gone = (weights == 0).all(dim=0)
+        assert (same[:, gone & ~torch.zeros_like(gone).index_fill(0, columns, True)] == 0).all()
+        alive = [place for place in alive if place not in columns.tolist()]
+        if data.draw(st.booleans()):
+            matrix.keep(np.array(alive))
+            factors.keep(np.array(alive))
+            weights, alive = weights[:, alive], list(range(len(alive)))
+    assert factors.removed == matrix.removed
+
+
+def test_restored_factors_go_on_bit_for_bit() -> None:
     weights, moments = problem(3, 24, 96)
-    together = InverseHessian(moments, EXACT, damping=1e-2)
+    one = FactoredInverse(moments, EXACT, damping=1e-2)
+    one.remove(weights, torch.arange(4))
+    one.keep(np.arange(4, 24))
+    stored = {name: tensor.contiguous().clone() for name, tensor in one.tensors().items()}
+    other = FactoredInverse.restored(stored, torch.device("cpu"))
+    for columns in (torch.tensor([3, 7]), torch.tensor([1, 9, 12])):
+        assert torch.equal(one.remove(weights[:, 4:], columns), other.remove(weights[:, 4:], columns))
+    assert one.removed == other.removed == 9
+
+
+@pytest.mark.parametrize("kind", INVERSES)
+@pytest.mark.parametrize("size", [1, 3])
+def test_one_after_another_is_the_same_as_all_at_once(kind: Kind, size: int) -> None:
+    weights, moments = problem(3, 24, 96)
+    together = kind(moments, EXACT, damping=1e-2)
     columns = torch.arange(0, 12)
     expected = weights + together.remove(weights, columns)
-    apart, changed = InverseHessian(moments, EXACT, damping=1e-2), weights.clone()
+    apart, changed = kind(moments, EXACT, damping=1e-2), weights.clone()
     for some in columns.split(size):
         changed += apart.remove(changed, some)
     torch.testing.assert_close(changed, expected, rtol=1e-4, atol=1e-5)
     assert apart.removed == 12
 
 
-def test_an_input_that_was_never_active_is_removed_without_a_trace() -> None:
+@pytest.mark.parametrize("kind", INVERSES)
+def test_an_input_that_was_never_active_is_removed_without_a_trace(kind: Kind) -> None:
     weights, moments = problem(5, 8, 64)
     moments[2] = 0
     moments[:, 2] = 0
-    delta = InverseHessian(moments, EXACT, damping=1e-2).remove(weights, torch.tensor([2]))
+    delta = kind(moments, EXACT, damping=1e-2).remove(weights, torch.tensor([2]))
     others = [0, 1, 3, 4, 5, 6, 7]
     assert (delta[:, others] == 0).all() and torch.equal(delta[:, 2], -weights[:, 2])
 

@@ -10,9 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
 from tools.architecture import Architecture, LayerShape
 from tools.costs import Excess, file_excess, file_mb, memory_excess
 from tools.errors import InputError
@@ -25,7 +22,7 @@ from tools.pruning.groups import (
     query_heads_per_group,
     stem_channel_cost,
 )
-from tools.pruning.saliency import Array, Saliency
+from tools.pruning.saliency import Saliency
 from tools.settings import SpaceSettings
 
 Direction = Literal[-1, 1]
@@ -80,10 +77,7 @@ class SaliencyDesigner:
         types: Sequence[PruningType] = PRUNING_TYPES,
     ) -> None:
         self._source, self._space = source, space
-        self._kv = [_cumulative(values) for values in saliency.kv_group]
-        self._attention = [_attention(*values) for values in zip(saliency.kv_group, saliency.query_head, strict=True)]
-        self._ffn = [_cumulative(values) for values in saliency.ffn]
-        self._stem = _cumulative(saliency.stem)
+        self._kept = saliency.kept
         depth = range(len(source.layers))
         self._layer_sets = [tuple(depth)] if space.uniform else [(index,) for index in depth]
         places: list[_Place] = [("stem", ())]
@@ -100,19 +94,19 @@ class SaliencyDesigner:
 
         Query heads that are cut from KV groups which stay count by themselves.
         """
-        total = float(self._stem[-1] - self._stem[design.hidden_size])
+        total = float(self._kept.stem[-1] - self._kept.stem[design.hidden_size])
         for index, layer in enumerate(design.layers):
-            total += float(self._attention[index][-1, -1] - self._attention_saliency(index, layer))
-            total += float(self._ffn[index][-1] - self._ffn[index][layer.intermediate_size])
+            total += float(self._kept.attention[index][-1, -1] - self._attention_saliency(index, layer))
+            total += float(self._kept.ffn[index][-1] - self._kept.ffn[index][layer.intermediate_size])
         return total
 
     def ffn_saliency(self, layer: int) -> float:
         """Summed saliency of all feed-forward channels of one layer: how much the loss hangs on them."""
-        return float(self._ffn[layer][-1])
+        return float(self._kept.ffn[layer][-1])
 
     def kv_saliency(self, layer: int) -> float:
         """Summed saliency of all KV groups of one layer."""
-        return float(self._kv[layer][-1])
+        return float(self._kept.kv_group[layer][-1])
 
     def fit(self, design: Architecture) -> Architecture:
         """`design` brought into the band of sizes and the other limits: least salient steps cut, or most salient ones
@@ -227,7 +221,7 @@ class SaliencyDesigner:
         new = _neighbour(now, self._space.hidden_multiple, largest, direction)
         if new is None:
             return None
-        saliency = abs(float(self._stem[new] - self._stem[now]))
+        saliency = abs(float(self._kept.stem[new] - self._kept.stem[now]))
         return _Step("stem", (), new, (), saliency, abs(new - now) * stem_channel_cost(design).parameters)
 
     def _ffn_step(self, design: Architecture, layer: int, direction: Direction) -> _LayerStep | None:
@@ -236,7 +230,7 @@ class SaliencyDesigner:
         new = _neighbour(now, self._space.ffn_multiple, largest, direction)
         if new is None:
             return None
-        saliency = abs(float(self._ffn[layer][new] - self._ffn[layer][now]))
+        saliency = abs(float(self._kept.ffn[layer][new] - self._kept.ffn[layer][now]))
         narrowed = shape.model_copy(update={"intermediate_size": new})
         return narrowed, saliency, abs(new - now) * ffn_channel_cost(design).parameters, 0
 
@@ -257,7 +251,7 @@ class SaliencyDesigner:
 
     def _attention_saliency(self, layer: int, shape: LayerShape) -> float:
         """Summed saliency of what `shape` keeps of the attention of one layer."""
-        return float(self._attention[layer][shape.num_key_value_heads, query_heads_per_group(shape)])
+        return float(self._kept.attention[layer][shape.num_key_value_heads, query_heads_per_group(shape)])
 
 
 def with_kv_groups(shape: LayerShape, groups: int) -> LayerShape:
@@ -301,24 +295,3 @@ def _unreachable(size: int, space: SpaceSettings, excess: Excess | None) -> str:
 def _least(steps: Iterable[_Step | None]) -> _Step | None:
     found = (step for step in steps if step is not None)
     return min(found, key=lambda step: step.saliency_per_parameter, default=None)
-
-
-def _cumulative(values: Array) -> npt.NDArray[np.float64]:
-    """Entry k is the saliency of the k most salient groups; along the last axis."""
-    kept = np.cumsum(np.sort(values.astype(np.float64), axis=-1)[..., ::-1], axis=-1)
-    nothing = np.zeros((*values.shape[:-1], 1))
-    entries: npt.NDArray[np.float64] = np.concatenate([nothing, kept], axis=-1)
-    return entries
-
-
-def _attention(kv_group: Array, query_head: Array) -> npt.NDArray[np.float64]:
-    """Entry [g, r] is what the g most salient KV groups keep with the r most salient query heads of each.
-
-    A group with all its heads counts with its own saliency, which need not be the sum of theirs.
-    """
-    order = np.argsort(-kv_group, kind="stable")
-    heads = _cumulative(query_head.reshape(len(kv_group), -1)[order])
-    lost = np.cumsum(heads[:, -1:] - heads, axis=0)
-    nothing = np.zeros((1, lost.shape[1]))
-    entries: npt.NDArray[np.float64] = _cumulative(kv_group)[:, None] - np.concatenate([nothing, lost])
-    return entries

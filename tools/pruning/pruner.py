@@ -88,7 +88,7 @@ class Pruner:
             for change in changes:
                 change.apply()
             # Solvers need not round alike on every machine, and ranks must not drift apart.
-            broadcast_from_first(list(self._model.parameters()))
+            broadcast_from_first(self._model.parameters())
             self._take_away(plan)
         else:
             self._pending = _Pending(plan, list(changes), self._recipe.update_steps)
@@ -100,7 +100,7 @@ class Pruner:
             return
         for change in self._pending.changes:
             change.apply(1.0 / self._recipe.update_steps)
-        broadcast_from_first(list(self._model.parameters()))
+        broadcast_from_first(self._model.parameters())
         self._pending.steps_left -= 1
         if self._pending.steps_left == 0:
             plan, self._pending = self._pending.plan, None

@@ -1,6 +1,7 @@
 """The saliency of every minimal parameter group of a model, as arrays; `saliency_meter` says how it is taken."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
 from tools.architecture import Architecture
+from tools.pruning.kept_saliency import KeptSaliency
 
 Array = npt.NDArray[np.float32]
 SaliencyOrder = Literal["first", "second", "mixed"]
@@ -26,6 +28,11 @@ class Saliency:
     query_head: tuple[Array, ...]
     ffn: tuple[Array, ...]
     stem: Array
+
+    @cached_property
+    def kept(self) -> KeptSaliency:
+        """What the most salient groups keep together; worked out once, as an event asks twice."""
+        return KeptSaliency.of(self.kv_group, self.query_head, self.ffn, self.stem)
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""

@@ -1,14 +1,8 @@
 """Local second-order repair: the inputs that stay take over what the removed ones did (EfficientLLM variant B).
 
-Layerwise objective ||W X - W' X||^2 with H = mean of x x^T over a layer's inputs, damped by lambda I. Removing the
-input columns S changes the others to the least-squares optimum (optimal brain surgeon in blocks; SparseGPT, ZipLM):
-
-    W    <- W - W_S ([H^-1]_SS)^-1 [H^-1]_S,:          columns S become exactly zero
-    H^-1 <- H^-1 - [H^-1]_:,S ([H^-1]_SS)^-1 [H^-1]_S,:    the inverse of the reduced H
-
-lambda is a share of H's mean diagonal, raised while fewer tokens than inputs were seen, because an estimate from few
-tokens does harm. Repaired are down_proj, o_proj and the readers of the stem (q, k, v and gate, up); the embedding and
-the head are left alone. For the stem, RMSNorm gains are rescaled as well:
+Layerwise objective ||W X - W' X||^2 with H = mean of x x^T over a layer's inputs, damped because an estimate from few
+tokens does harm; `inverse_hessian` has the algebra. Repaired are down_proj, o_proj and the readers of the stem (q, k, v
+and gate, up); the embedding and the head are left alone. For the stem, RMSNorm gains are rescaled as well:
 
     gamma <- gamma sqrt((1 - f) d / d')     f: share of the norm's input energy in the removed channels
 """
@@ -20,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tools.pruning.blocks import Block, blocks, stem_norms
+from tools.pruning.blocks import Block, blocks, embedding, stem_norms
+from tools.pruning.inverse_hessian import FactoredInverse
 from tools.pruning.selection import CutPlan, Indices, head_channels, removed_from
 
 
@@ -37,59 +32,15 @@ class Change:
         self.parameter.add_(self.delta.to(self.parameter.dtype), alpha=share)
 
 
-class InverseHessian:
-    """The damped inverse of one layer's input Hessian [in, in], kept up to date while inputs are removed."""
-
-    def __init__(self, moments: torch.Tensor, tokens: float, damping: float) -> None:
-        moments = moments.float()
-        width = moments.shape[0]
-        alive = max(1, int((moments.diagonal() > 0).sum()))
-        mean_diagonal = (moments.diagonal().sum() / alive).clamp_min(1e-12)
-        share = damping * (1.0 + width / max(1.0, tokens))
-        while True:
-            damped = moments.clone()
-            damped.diagonal().add_(share * mean_diagonal)
-            factor, failed = torch.linalg.cholesky_ex(damped)
-            if not failed:
-                break
-            share *= 10
-        # LAPACK gives columns one after another, and each removal would walk across them.
-        self.matrix = torch.cholesky_inverse(factor).contiguous()
-        self.removed = 0
-
-    def keep(self, indices: Indices) -> None:
-        """Drop the rows and columns of inputs that no longer exist (`remove` must have been called for them)."""
-        if len(indices) == self.matrix.shape[0]:
-            return
-        kept = torch.as_tensor(indices, device=self.matrix.device)
-        self.matrix = self.matrix.index_select(0, kept).index_select(1, kept)
-
-    def remove(self, weights: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """The change of `weights` [out, in] that removes `columns`; the inverse is reduced by them.
-
-        The removed rows and columns of the inverse are zero afterwards, so that later changes leave them alone.
-        """
-        rows = self.matrix[columns]
-        factor = torch.linalg.cholesky(rows[:, columns])
-        solved = torch.cholesky_solve(rows, factor)
-        delta = -weights[:, columns] @ solved
-        # Exact where the algebra says so: rounding must leave no trace of a removed column.
-        delta[:, columns] = -weights[:, columns]
-        self.matrix.addmm_(rows.T, solved, alpha=-1.0)
-        self.matrix.index_fill_(0, columns, 0.0).index_fill_(1, columns, 0.0)
-        self.removed += len(columns)
-        return delta
-
-
 class Repairer:
-    """Finds the changes that a cut calls for; inverses are cached between cuts and made anew every `refresh` removals.
+    """Finds the changes that a cut calls for; factors are kept between cuts and made anew every `refresh` removals.
 
     So the cost of an event is a solve for what is removed, not a factorisation of every layer's Hessian.
     """
 
     def __init__(self, model: nn.Module, damping: float, refresh: int = 64) -> None:
         self._model, self._damping, self._refresh = model, damping, refresh
-        self._inverses: dict[str, InverseHessian] = {}
+        self._inverses: dict[str, FactoredInverse] = {}
 
     @property
     def device(self) -> torch.device:
@@ -111,19 +62,19 @@ class Repairer:
                 continue
             if self._is_stale(name, removed):
                 moments = statistics[name].to(linears[0].weight.device)
-                self._inverses[name] = InverseHessian(moments, tokens, self._damping)
+                self._inverses[name] = FactoredInverse(moments, tokens, self._damping)
             columns = torch.as_tensor(removed, device=linears[0].weight.device)
             weights = [linear.weight.float() for linear in linears]
             stacked = weights[0] if len(weights) == 1 else torch.cat(weights)
             delta = self._inverses[name].remove(stacked, columns)
             for linear, part in zip(linears, delta.split([linear.weight.shape[0] for linear in linears]), strict=True):
                 yield Change(linear.weight, part)
+        if len(plan.stem) == (embedding(self._model).embedding_dim if alive is None else len(alive.stem)):
+            return
         for index, norm in enumerate(stem_norms(self._model)):
             gain = norm.get_parameter("weight")
-            before = gain.shape[0] if alive is None else len(alive.stem)
-            if len(plan.stem) < before:
-                factor = _gain_factor(statistics[f"stem.{index}"], plan.stem, alive)
-                yield Change(gain, gain.detach().float() * (factor - 1.0))
+            factor = _gain_factor(statistics[f"stem.{index}"], plan.stem, alive)
+            yield Change(gain, gain.detach().float() * (factor - 1.0))
 
     def keep(self, plan: CutPlan) -> None:
         """Follow the model through a physical cut."""
@@ -139,21 +90,21 @@ class Repairer:
                     inverse.keep(indices)
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """The cached inverses and their ages, for a checkpoint."""
-        found = {f"inverse.{name}": inverse.matrix for name, inverse in self._inverses.items()}
-        ages = {f"removed.{name}": torch.tensor([inverse.removed]) for name, inverse in self._inverses.items()}
-        return found | ages
+        """The kept factors and their ages, for a checkpoint."""
+        return {
+            f"inverse.{part}.{name}": tensor
+            for name, inverse in self._inverses.items()
+            for part, tensor in inverse.tensors().items()
+        }
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Go on from what `tensors` gave."""
-        device = self.device
-        self._inverses = {}
-        for key, matrix in tensors.items():
+        parts: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
             if key.startswith("inverse."):
-                inverse = InverseHessian.__new__(InverseHessian)
-                inverse.matrix = matrix.to(device, copy=True)
-                inverse.removed = int(tensors["removed." + key.removeprefix("inverse.")].item())
-                self._inverses[key.removeprefix("inverse.")] = inverse
+                _, part, name = key.split(".", 2)
+                parts.setdefault(name, {})[part] = tensor
+        self._inverses = {name: FactoredInverse.restored(found, self.device) for name, found in parts.items()}
 
     def _is_stale(self, name: str, removed: Indices) -> bool:
         inverse = self._inverses.get(name)

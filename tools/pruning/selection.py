@@ -46,12 +46,17 @@ def plan_cut(current: Architecture, target: Architecture, saliency: Saliency) ->
 
 def most_salient(values: Array, count: int) -> Indices:
     """Ascending indices of the `count` largest values; equal values keep the lower index."""
+    if count == len(values):
+        return np.arange(count)
     order = np.argsort(-values, kind="stable")[:count]
     return np.sort(order).astype(np.int64)
 
 
 def removed_from(before: int | Indices, kept: Indices) -> Indices:
     """What of `before` (a width, or ascending indices) is not among `kept`, a part of it; ascending."""
+    # Most layers lose nothing in an event.
+    if len(kept) == (before if isinstance(before, int) else len(before)):
+        return np.zeros(0, dtype=np.int64)
     indices = np.arange(before) if isinstance(before, int) else before
     gone = np.ones(len(indices), dtype=bool)
     gone[np.searchsorted(indices, kept)] = False

@@ -164,10 +164,16 @@ class TokenSaliencyMeter:
 
     def _means(self) -> dict[str, Array]:
         """The mean of each sum over all that was seen by all ranks."""
-        totals = self.totals()
-        sum_over_ranks(list(totals.values()))
-        count = float(totals["count"].item())
-        return at_once({name: total / count for name, total in totals.items() if name != "count"})
+        if not self._sums:
+            raise ValueError("no micro-batch was observed yet")
+        count = torch.tensor([self._count], dtype=torch.float64)
+
+        def mean(sums: torch.Tensor) -> torch.Tensor:
+            sum_over_ranks([sums, count])
+            return sums / float(count.item())
+
+        # In one order on all ranks.
+        return at_once(dict(sorted(self._sums.items())), mean)
 
     def _saliency_of(self, means: dict[str, Array]) -> Saliency:
         depth = range(len(self._blocks))

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from tools.pruning.criteria.contract import LayerwiseCriterion, Statistics, moments
-from tools.pruning.second_order import InverseHessian
+from tools.pruning.inverse_hessian import InverseHessian
 
 # After so many single columns the matrices are made smaller; in between the removed ones are zero.
 _SHRINK_EVERY = 64
