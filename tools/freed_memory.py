@@ -5,10 +5,12 @@ once, which hands them out again page by page, each zeroed and faulted in (`pyth
 what that costs). Kept memory is a little more at the peak, as freed blocks do not always fit what comes next.
 
 Work in the main thread has it, as that of worker processes and of the shell's commands does; glibc keeps the large
-blocks of other threads apart in any case. Other C libraries, and allocators in glibc's place, are left as they are.
+blocks of other threads apart in any case. Other C libraries, and allocators in glibc's place, are left as they are, and
+so is glibc where MALLOC_ variables or GLIBC_TUNABLES say how it is to allocate.
 """
 
 import ctypes
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +29,7 @@ _KEPT_TOP_PAD = 256 * _MIB
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
     """What is freed inside stays with the process until the end of the block, where it goes back to the system."""
-    library = _glibc()
+    library = None if _is_tuned() else _glibc()
     if library is None:
         yield
         return
@@ -41,6 +43,10 @@ def freed_memory_kept() -> Iterator[None]:
         library.mallopt(_TRIM_THRESHOLD, 2 * _USUAL_MMAP_THRESHOLD)
         library.mallopt(_TOP_PAD, 0)
         library.malloc_trim(0)
+
+
+def _is_tuned() -> bool:
+    return any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
 
 
 @cache
