@@ -1,11 +1,8 @@
 """A search as its user holds it: start or resume it, watch its events, take its results."""
 
 import asyncio
-import contextlib
-import queue
 import secrets
-import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -16,6 +13,7 @@ from graph.budget import Spent
 from graph.config import SearchConfig
 from graph.events import AnyEvent
 from graph.folder import Home, RunFolder
+from graph.live_events import live_events
 from graph.setting_changes import setting_changes
 from graph.spending import own_calls, spent_of
 from memory.objectives import DEFAULT_OBJECTIVES, front, read_objectives
@@ -127,31 +125,8 @@ class SearchSession:
         if self.record.status == "finished" and not self._goes_on:
             return
         with self.folder.lock(), run_held(self._records, self.run_id):
-            yield from self._stream_alone()
-
-    def _stream_alone(self) -> Generator[AnyEvent, None, None]:
-        events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
-        loop = asyncio.new_event_loop()
-        self._records.update_run(
-            self.run_id, status="running", message="", config=self.config.model_dump(mode="json"), finished_at=None
-        )
-        self._changed = False
-        task = loop.create_task(self._drive(events.put))
-        task.add_done_callback(lambda _: events.put(None))
-        thread = threading.Thread(target=_run_loop, args=(loop, task), name=f"search-{self.run_id}")
-        thread.start()
-        try:
-            while (event := events.get()) is not None:
-                yield event
-        finally:
-            if not task.done():
-                # The search may end of itself just now, and its loop with it: then there is nothing to cancel.
-                with contextlib.suppress(RuntimeError):
-                    loop.call_soon_threadsafe(task.cancel)
-            thread.join()
-            self._settle(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+            self._changed = False
+            yield from live_events(self.run_id, self.config, self._records)
 
     def run(self) -> TrialView:
         """Run the search to its end without looking at its events; the best trial."""
@@ -334,27 +309,6 @@ class SearchSession:
         """Close the records."""
         self._records.close()
 
-    async def _drive(self, emit: Callable[[AnyEvent], None]) -> None:
-        with uncollected():
-            from graph.drive import drive
-
-        def tell(event: AnyEvent) -> None:
-            # On disk before anybody reads it. How far long work is means nothing afterwards.
-            if event.kind != "progress":
-                trial = getattr(event, "trial", None)
-                self._records.add_event(self.run_id, event.kind, event.model_dump(mode="json"), trial)
-            emit(event)
-
-        await drive(self.run_id, self.config, self._records, tell)
-
-    def _settle(self, task: "asyncio.Task[None]") -> None:
-        """Record how the run stands now that nobody works on it."""
-        if self.record.status == "finished":
-            return
-        error = None if task.cancelled() else task.exception()
-        status = "failed" if error is not None and not isinstance(error, InputError) else "interrupted"
-        self._records.update_run(self.run_id, status=status, message="" if error is None else str(error))
-
     def _require_own(self, what: str) -> None:
         """Raises InputError for a run of another home: its files are not here, and its settings name others' places."""
         if self.record.imported_at is not None:
@@ -387,13 +341,3 @@ class SearchSession:
 
 def _ignore(_: AnyEvent) -> None:
     """Nobody watches."""
-
-
-def _run_loop(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_until_complete(asyncio.wait([task]))
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        loop.close()
