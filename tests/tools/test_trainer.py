@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from tools.pretraining.compute import Compute
+from tools.pretraining.corpus import training_batches
 from tools.pretraining.learning_rate import learning_rate
 from tools.pretraining.trainer import NotFiniteError, Trainer
 from tools.pretraining.training_log import StepFigures, TrainingLog, model_flops_utilisation, peak_flops
@@ -139,6 +140,28 @@ def test_recomputed_activations_change_nothing(sources: dict[str, Path], family:
     tokens = 3 * 4 * 24
     assert passes == {False: [tokens, 0], True: [tokens, tokens]}
     assert not recomputing()
+
+
+def test_the_optimiser_is_adamw(sources: dict[str, Path]) -> None:
+    """Weights after a few steps are those of the formula (arXiv 1711.05101, Algorithm 2), written out here."""
+    recipe = Recipe(batch_size=4, micro_batch_size=4, warmup_steps=1, training_steps=3, gradient_clipping=1e9)
+    model, reference = (load_model(sources["llama-tied"]) for _ in range(2))
+    trainer = trained(model, recipe, 3)
+    weights = list(reference.parameters())
+    first, second = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+    batches = training_batches(BLOCKS, 4, 0)
+    for step in range(3):
+        tokens = torch.from_numpy(next(batches)).long()
+        gradients = torch.autograd.grad(reference(input_ids=tokens, labels=tokens, use_cache=False).loss, weights)
+        rate = learning_rate(step, recipe)
+        with torch.no_grad():
+            for weight, gradient, mean, square in zip(weights, gradients, first, second, strict=True):
+                mean.mul_(0.9).add_(0.1 * gradient)
+                square.mul_(0.95).add_(0.05 * gradient**2)
+                unbiased, spread = mean / (1 - 0.9 ** (step + 1)), (square / (1 - 0.95 ** (step + 1))).sqrt()
+                weight.sub_(rate * recipe.weight_decay * weight + rate * unbiased / (spread + 1e-8))
+    for weight, expected in zip(trainer.model.parameters(), weights, strict=True):
+        torch.testing.assert_close(weight, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_infinite_loss_stops_before_the_weights_see_it(sources: dict[str, Path]) -> None:

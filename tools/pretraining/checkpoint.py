@@ -54,6 +54,8 @@ def load_training_state(trainer: Trainer, folder: Path) -> None:
         parameter.copy_(weights[name])
         if f"{_MOMENTS[0]}.{name}" in moments:
             state = {kind: moments[f"{kind}.{name}"].to(parameter.device) for kind in _MOMENTS}
-            trainer.optimizer.state[parameter] = {"step": torch.tensor(float(position["step"])), **state}
+            # On the device, as the fused optimiser has it.
+            step = torch.tensor(float(position["step"]), device=parameter.device)
+            trainer.optimizer.state[parameter] = {"step": step, **state}
     trainer.step = position["step"]
     trainer.losses = list(position["losses"])
