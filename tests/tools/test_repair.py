@@ -71,13 +71,13 @@ def test_factors_change_weights_like_the_matrix(seed: int, width: int, data: st.
     """Removals one after another, with cuts in between after which inputs have other numbers."""
     weights, moments = problem(seed, width, 4 * width)
     matrix, factors = InverseHessian(moments, EXACT, damping=1e-2), FactoredInverse(moments, EXACT, damping=1e-2)
-    alive = list(range(width))
+    alive, gone_in_all = list(range(width)), 0
     while len(alive) > 2:
         some = st.lists(st.sampled_from(alive), min_size=1, max_size=len(alive) - 1, unique=True)
         columns = torch.tensor(sorted(data.draw(some)))
         change, same = matrix.remove(weights, columns), factors.remove(weights, columns)
         torch.testing.assert_close(same, change, rtol=1e-3, atol=1e-3)
-        weights = weights + change
+        weights, gone_in_all = weights + change, gone_in_all + len(columns)
         gone = (weights == 0).all(dim=0)
         assert (same[:, gone & ~torch.zeros_like(gone).index_fill(0, columns, True)] == 0).all()
         alive = [place for place in alive if place not in columns.tolist()]
@@ -85,7 +85,7 @@ def test_factors_change_weights_like_the_matrix(seed: int, width: int, data: st.
             matrix.keep(np.array(alive))
             factors.keep(np.array(alive))
             weights, alive = weights[:, alive], list(range(len(alive)))
-    assert factors.removed == matrix.removed
+    assert factors.removed == gone_in_all
 
 
 def test_restored_factors_go_on_bit_for_bit() -> None:
@@ -111,7 +111,6 @@ def test_one_after_another_is_the_same_as_all_at_once(kind: Kind, size: int) -> 
     for some in columns.split(size):
         changed += apart.remove(changed, some)
     torch.testing.assert_close(changed, expected, rtol=1e-4, atol=1e-5)
-    assert apart.removed == 12
 
 
 @pytest.mark.parametrize("kind", INVERSES)

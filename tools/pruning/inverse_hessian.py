@@ -43,7 +43,6 @@ class InverseHessian:
     def __init__(self, moments: torch.Tensor, tokens: float, damping: float) -> None:
         # LAPACK gives columns one after another, and each removal would walk across them.
         self.matrix = torch.cholesky_inverse(damped_cholesky(moments, tokens, damping)).contiguous()
-        self.removed = 0
 
     def keep(self, indices: Indices) -> None:
         """Drop the rows and columns of inputs that no longer exist (`remove` must have been called for them)."""
@@ -62,7 +61,6 @@ class InverseHessian:
         solved = torch.cholesky_solve(rows, factor)
         self.matrix.addmm_(rows.T, solved, alpha=-1.0)
         self.matrix.index_fill_(0, columns, 0.0).index_fill_(1, columns, 0.0)
-        self.removed += len(columns)
         return _change(weights, columns, solved)
 
 

@@ -98,9 +98,7 @@ class TokenSaliencyMeter:
 
     def totals(self) -> dict[str, torch.Tensor]:
         """This rank's sums and their weight: what a checkpoint needs to go on bit for bit."""
-        if not self._sums:
-            raise ValueError("no micro-batch was observed yet")
-        sums = {name: self._sums[name].clone() for name in sorted(self._sums)}
+        sums = {name: total.clone() for name, total in self._observed().items()}
         return {"count": torch.tensor([self._count], dtype=torch.float64), **sums}
 
     def restore(self, totals: dict[str, torch.Tensor]) -> None:
@@ -164,16 +162,19 @@ class TokenSaliencyMeter:
 
     def _means(self) -> dict[str, Array]:
         """The mean of each sum over all that was seen by all ranks."""
-        if not self._sums:
-            raise ValueError("no micro-batch was observed yet")
         count = torch.tensor([self._count], dtype=torch.float64)
 
         def mean(sums: torch.Tensor) -> torch.Tensor:
             sum_over_ranks([sums, count])
             return sums / float(count.item())
 
-        # In one order on all ranks.
-        return at_once(dict(sorted(self._sums.items())), mean)
+        return at_once(self._observed(), mean)
+
+    def _observed(self) -> dict[str, torch.Tensor]:
+        """The sums, in one order on all ranks."""
+        if not self._sums:
+            raise ValueError("no micro-batch was observed yet")
+        return dict(sorted(self._sums.items()))
 
     def _saliency_of(self, means: dict[str, Array]) -> Saliency:
         depth = range(len(self._blocks))
