@@ -80,6 +80,9 @@ def rows_of(
                     yield Row("from scratch", share, tokens, seed, from_scratch_row, {})
 
 
+METHOD_NAMES = tuple(dict.fromkeys(row.method for row in rows_of(False, SEEDS)))
+
+
 def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each size, budget and figure: the best of growing and the best of the others, by the mean over seeds.
 
@@ -146,7 +149,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="orders of the training text to run with")
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="shares of the parameters to keep")
     parser.add_argument("--budgets", type=int, nargs="+", help="training tokens; default by device")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="measure and keep only these rows; no report")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHOD_NAMES, help="measure and keep only these rows; no report"
+    )
     parser.add_argument("--kept", action="store_true", help="report what earlier calls kept; measure nothing")
     arguments = parser.parse_args()
     device: Device = "cuda" if choose_compute().device == "cuda" else "cpu"

@@ -234,3 +234,10 @@ def test_all_rows_train_on_the_same_text(tiny: Comparison, monkeypatch: pytest.M
     grown_row(fresh, {})
     pruned_row(fresh, "fisher")
     assert len(texts) == 2 and np.array_equal(texts[0], texts[1]) and len(texts[0]) == 384 // 32
+
+
+def test_a_row_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["pruning_quality", "--methods", "grwn"])
+    with pytest.raises(SystemExit) as stopped:
+        pruning_quality.main()
+    assert stopped.value.code == 2 and "'grown'" in capsys.readouterr().err

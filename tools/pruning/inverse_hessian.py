@@ -65,7 +65,7 @@ class InverseHessian:
 
 
 class FactoredInverse:
-    """The same by its factors; `removed` counts the inputs that went.
+    """The same by its factors.
 
     They are those of the moments that it was made from: L, and the rows V of all removals so far, [removed, in].
     """
@@ -76,7 +76,11 @@ class FactoredInverse:
         self._taken = self._factor.new_zeros((0, width))
         self._gone = torch.zeros(width, dtype=torch.bool, device=self._factor.device)
         self._present = torch.arange(width, device=self._factor.device)
-        self.removed = 0
+
+    @property
+    def removed(self) -> int:
+        """How many inputs went."""
+        return len(self._taken)
 
     def keep(self, indices: Indices) -> None:
         """Renumber the inputs: those that no longer exist, for which `remove` must have been called, have no number."""
@@ -98,7 +102,6 @@ class FactoredInverse:
         taken = torch.linalg.solve_triangular(own, rows, upper=False)
         self._taken = torch.cat([self._taken, taken])
         self._gone[places] = True
-        self.removed += len(places)
         solved = torch.linalg.solve_triangular(own.mT, taken, upper=True)
         if len(self._present) < solved.shape[1]:
             solved = solved[:, self._present]
@@ -111,7 +114,6 @@ class FactoredInverse:
             "taken": self._taken,
             "gone": self._gone,
             "present": self._present,
-            "removed": torch.tensor([self.removed]),
         }
 
     @classmethod
@@ -123,7 +125,6 @@ class FactoredInverse:
         found._taken = tensors["taken"].to(device, copy=True)
         found._gone = tensors["gone"].to(device, copy=True)
         found._present = tensors["present"].to(device, copy=True)
-        found.removed = int(tensors["removed"].item())
         return found
 
 
