@@ -21,8 +21,10 @@ from tools.pruning.saliency import Saliency
 from tools.requests import ReportProgress, Survey, SurveyRequest, TrialRequest
 from tools.settings import Recipe, SpaceSettings, WidthSettings
 from tools.spaces import PrunedLMSpace
-from tools.survey import SALIENCY_FILE, run_survey
-from tools.trial import MODEL_FOLDER, run_trial, stored_measurement
+from tools.survey import run_survey
+from tools.survey_folder import SALIENCY_FILE
+from tools.trial import run_trial
+from tools.trial_folder import MODEL_FOLDER, stored_measurement
 
 FORECAST = "forecast"
 LADDER: tuple[Fidelity, ...] = ("one_shot", "short_training", "long_training")

@@ -26,7 +26,7 @@ from memory.views import TrialView
 from tools.requests import Progress, Survey
 from tools.settings import Recipe, WidthSettings
 from tools.sources import resolve_source
-from tools.trial import MODEL_FOLDER
+from tools.trial_folder import MODEL_FOLDER
 
 HELD_OUT_FILE = "held_out.json"
 

@@ -14,7 +14,7 @@ from tools.artifacts import Artifacts
 from tools.errors import InputError
 from tools.requests import Survey
 from tools.sources import resolve_source
-from tools.trial import MODEL_FOLDER, has_weights
+from tools.trial_folder import MODEL_FOLDER, has_weights
 
 VARIABLE = "PENJING_ARTIFACTS"
 """A run's record has the address without a password; this has the whole of it."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graph.config import SearchConfig
-from graph.context import SALIENCY_FILE
 from tools.architecture import Architecture
 from tools.pretraining.corpus import corpus_at_hand
 from tools.pruning.saliency import Saliency
 from tools.requests import Survey, SurveyRequest
 from tools.sources import Source, source_at_hand
 from tools.survey import survey_at_hand
+from tools.survey_folder import SALIENCY_FILE
 
 
 @dataclass(frozen=True)

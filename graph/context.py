@@ -37,12 +37,12 @@ from tools.fidelity import Fidelity, fidelity_in_words
 from tools.pruning.saliency import Saliency
 from tools.requests import AccuracyRequest, Survey, TrialRequest
 from tools.spaces import DesignDraft, PrunedLMSpace
+from tools.survey_folder import SALIENCY_FILE
 from tools.workers import Workers, make_workers
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-SALIENCY_FILE = "saliency.safetensors"
 # 2**31 over the golden ratio, odd: its multiples come near each other late, so that no two seeds of a run are equal.
 _APART = 1_327_217_885
 

@@ -32,7 +32,7 @@ from memory.embedding_server import text_embedding_of
 from memory.rebuild import open_vectors
 from memory.records import Records
 from prompts.library import PromptLibrary
-from tools.survey import beginning_is_whole
+from tools.survey_folder import beginning_is_whole
 from tools.workers import Workers
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.directories import require_free
 from tools.export.options import ExportOptions
-from tools.survey import beginning_is_whole
-from tools.trial import MODEL_FOLDER, has_weights
+from tools.survey_folder import beginning_is_whole
+from tools.trial_folder import MODEL_FOLDER, has_weights
 
 if TYPE_CHECKING:
     from tools.export.report import ExportReport

@@ -113,7 +113,7 @@ def _slots_of_letters(part: str) -> list[int]:
 
 def _hashed(gram: str) -> tuple[int, bool]:
     """The place and the sign that scikit-learn's `HashingVectorizer` gives it (Weinberger et al. 2009)."""
-    from sklearn.utils import murmurhash3_32
+    from mmh3 import hash as murmurhash3
 
-    value = int(murmurhash3_32(gram, seed=0))
+    value = murmurhash3(gram, 0)
     return abs(value) % _HALF, value < 0

@@ -4,7 +4,6 @@ The warm-up's end state (weights, optimiser moments, input statistics) is where 
 paid for once. Everything is kept in the cache folder under the survey's key and reused by later runs.
 """
 
-import json
 import os
 import shutil
 import time
@@ -15,15 +14,12 @@ from safetensors.torch import save_file
 
 from tools.accuracy import score_directory
 from tools.artifacts import Artifacts
-from tools.errors import InputError
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
-from tools.fingerprint import is_whole
 from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
-from tools.pretraining.blocks import find_corpus
-from tools.pretraining.checkpoint import STATE_FILE, TENSOR_FILES, save_training_state
+from tools.pretraining.checkpoint import save_training_state
 from tools.pretraining.compute import Compute, choose_compute
 from tools.pretraining.corpus import PackedCorpus, prepare_corpus
 from tools.pretraining.trainer import Trainer
@@ -31,12 +27,15 @@ from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
-from tools.sources import Source, load_model, resolve_source, weight_files
-
-SALIENCY_FILE = "saliency.safetensors"
-STATISTICS_FILE = "input_statistics.safetensors"
-STATE_FOLDER = "warm_state"
-SURVEY_FILE = "survey.json"
+from tools.sources import Source, load_model, resolve_source
+from tools.survey_folder import (
+    SALIENCY_FILE,
+    STATE_FOLDER,
+    STATISTICS_FILE,
+    SURVEY_FILE,
+    name_of_survey,
+    survey_is_whole,
+)
 
 
 def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
@@ -70,11 +69,6 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
     return found.model_copy(update={"measurement": found.measurement.model_copy(update=scored)})
 
 
-def name_of_survey(key: str) -> str:
-    """Its name among the artifacts."""
-    return f"surveys/{key}"
-
-
 def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest) -> Survey | None:
     """The survey that an earlier run left in the cache, without scores of tasks; None where there is none."""
     compute = choose_compute(request.recipe.precision)
@@ -83,37 +77,6 @@ def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest)
     if not survey_is_whole(folder):
         return None
     return _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
-
-
-def survey_is_whole(folder: Path) -> bool:
-    """Whether all files of the survey in `folder` are there, and none is cut short."""
-    state = folder / STATE_FOLDER
-    tensors = [folder / SALIENCY_FILE, folder / STATISTICS_FILE, *(state / name for name in TENSOR_FILES)]
-    try:
-        Survey.model_validate_json((folder / SURVEY_FILE).read_bytes())
-        json.loads((state / STATE_FILE).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return all(is_whole(file) for file in tensors)
-
-
-def require_beginning(survey: Survey) -> None:
-    """Raises InputError where what trials start from is not whole: the survey, the packed corpus, the source."""
-    if not beginning_is_whole(survey):
-        raise InputError(
-            f"What trials start from is damaged or gone: the survey in {survey.folder}, the corpus in "
-            f"{survey.corpus_path} or the source in {survey.source_path}. Resume, and it is made again."
-        )
-
-
-def beginning_is_whole(survey: Survey) -> bool:
-    """Whether a trial can start: all files of the survey, the packed corpus and the source are there and whole."""
-    if not survey_is_whole(survey.folder) or find_corpus(survey.corpus_path) is None:
-        return False
-    try:
-        return all(is_whole(file) for file in weight_files(survey.source_path))
-    except InputError:
-        return False
 
 
 def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:

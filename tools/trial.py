@@ -4,19 +4,15 @@ The function that workers run, in this process, a subprocess or on another machi
 folder before it is returned, so that a search killed a moment later finds it there and does not pay again.
 """
 
-import os
 import time
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from tools.accuracy import score_live
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.export.compact import save_compact
-from tools.fingerprint import is_whole
 from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
 from tools.memory_use import peak_memory_mb
@@ -29,11 +25,8 @@ from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
 from tools.requests import Progress, ReportProgress, TrialRequest
 from tools.sources import load_model
-from tools.survey import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE, require_beginning
-
-MEASUREMENT_FILE = "measurement.json"
-MODEL_FOLDER = "model"
-TASKS_FOLDER = "tasks"
+from tools.survey_folder import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE, require_beginning
+from tools.trial_folder import MODEL_FOLDER, TASKS_FOLDER, has_weights, store_measurement, stored_measurement
 
 
 @freed_memory_kept()
@@ -108,24 +101,5 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
         precision=compute.precision,
         **scored,
     )
-    _write_beside(request.folder / MEASUREMENT_FILE, measurement.model_dump_json(indent=1))
+    store_measurement(request.folder, measurement)
     return measurement
-
-
-def stored_measurement(folder: Path) -> Measurement | None:
-    """The result that a trial left in its folder, or None, also where a fault of the disk has spoilt it."""
-    try:
-        return Measurement.model_validate_json((folder / MEASUREMENT_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-
-
-def has_weights(folder: Path) -> bool:
-    """Whether the grown model is still in the trial's folder, and whole."""
-    return is_whole(folder / MODEL_FOLDER / "model.safetensors")
-
-
-def _write_beside(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)

@@ -10,7 +10,7 @@ from graph.events import PatternEvent
 from graph.state import SearchState
 from graph.weights import needed_and_spare
 from memory.pattern_book import note_patterns
-from tools.trial import MODEL_FOLDER
+from tools.trial_folder import MODEL_FOLDER
 
 
 async def remember(state: SearchState, runtime: Runtime[SearchContext]) -> SearchState:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import pytest
 
 from graph.config import SearchConfig
-from graph.context import SALIENCY_FILE
 from graph.events import AnyEvent
 from graph.session import SearchSession
 from graph.space import make_space
@@ -23,6 +22,7 @@ from tools.errors import InputError
 from tools.pruning.saliency import Saliency
 from tools.requests import Survey
 from tools.spaces import DesignDraft, PrunedLMSpace
+from tools.survey_folder import SALIENCY_FILE
 
 ConfigOf = Callable[..., SearchConfig]
 Part = Item | Literal["GOOD", "PARENT", "SEEN"]

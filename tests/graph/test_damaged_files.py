@@ -16,8 +16,8 @@ from tests.fake_openai import FakeOpenAI
 from tests.graph.test_replay import story
 from tools.errors import InputError
 from tools.requests import Survey
-from tools.survey import survey_is_whole
-from tools.trial import MEASUREMENT_FILE, MODEL_FOLDER
+from tools.survey_folder import survey_is_whole
+from tools.trial_folder import MEASUREMENT_FILE, MODEL_FOLDER
 
 ConfigOf = Callable[..., SearchConfig]
 Spoil = Callable[[SearchSession], None]

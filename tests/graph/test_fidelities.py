@@ -21,7 +21,7 @@ from tests.graph.test_several_at_once import SlowWorkers
 from tools.errors import InputError
 from tools.measurement import Measurement
 from tools.requests import ReportProgress, TrialRequest
-from tools.trial import has_weights
+from tools.trial_folder import has_weights
 from tools.workers import LocalWorkers
 
 ConfigOf = Callable[..., SearchConfig]

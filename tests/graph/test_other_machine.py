@@ -23,7 +23,7 @@ from tests.tiny_search import Places
 from tools.addresses import without_password
 from tools.artifacts import Artifacts
 from tools.errors import InputError
-from tools.trial import MODEL_FOLDER, has_weights
+from tools.trial_folder import MODEL_FOLDER, has_weights
 
 ConfigOf = Callable[..., SearchConfig]
 CANARY = "canary-3b7d1"

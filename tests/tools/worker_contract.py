@@ -14,7 +14,8 @@ from tools.errors import InputError
 from tools.measurement import Measurement
 from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
 from tools.settings import Recipe
-from tools.trial import MEASUREMENT_FILE, run_trial
+from tools.trial import run_trial
+from tools.trial_folder import MEASUREMENT_FILE
 from tools.workers import LocalWorkers, Workers
 
 RECIPE = Recipe(warmup_steps=2, training_steps=3, batch_size=2, micro_batch_size=1)

@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from tools.pretraining.state_files import STATE_FILE, TENSOR_FILES
 from tools.pretraining.trainer import Trainer
 
-STATE_FILE = "state.json"
-TENSOR_FILES = ("weights.safetensors", "optimizer.safetensors")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
