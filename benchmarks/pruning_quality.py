@@ -11,13 +11,14 @@ it. On a CPU: blocks of 256, 4 a step, learning rate 1e-4, budgets of 30,720 and
 512, 16 a step, 2e-4, 655,360 and 2,621,440 tokens. Post-training methods may look at 6,144 of these tokens (65,536 on a
 GPU) before they cut, then train on all of them; growing pays for its warm-up from the same budget. From scratch has the
 grown design and ten times the learning rate, without which it learns nothing. `torch-pruning` is the package, run live,
-with its group Taylor importance on FFN channels. `dense, trained` is not cut: it says what the training text itself
-does to a figure, and is in no verdict. Figures: loss on the corpus' held-out part, and perplexity on the start of
-WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own, pruning_quality_cuda.json.
+with its group Taylor importance on FFN channels. Two rows are in no verdict: `dense, trained` is not cut, and says what
+the training text itself does to a figure; `grown, distilled` also learns from the source's predictions (weight 0.5), so
+each of its steps passes through the source too. Figures: loss on the corpus' held-out part, and perplexity on the start
+of WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own, pruning_quality_cuda.json.
 
 Each row is kept in results/pruning_quality/ (`benchmarks/quality_kept.py`), so an interrupted benchmark goes on, here
 or on another machine. `--kept` takes the rows of a size and budget in one precision only; each says its own. `holds`:
-every row was measured, and at every size and budget, for both figures, the best of growing is below every other row,
+all rows that are compared were measured, and at every size and budget, for both figures, growing is below all others,
 our own one-shot method (`penjing`: the same saliency and repair, the limit of a schedule with one event) among them.
 `ours_below` says, beside, whether the best of growing and that limit is below every method of others.
 """
@@ -54,8 +55,10 @@ BUDGETS: dict[Device, tuple[int, ...]] = {"cpu": (30_720, 130_048), "cuda": (655
 POST_TRAINING = ("penjing", "llm-pruner", "llm-pruner-global", "fisher", "structured-obs", "wanda-sp", "flap", "random")
 QUICK = ("fisher", "structured-obs", "wanda-sp")
 GROWN: dict[str, dict[str, Any]] = {"grown": {}, "grown, no repair": {"second_order_update": False}}
+DISTILLED: dict[str, dict[str, Any]] = {"grown, distilled": {"distillation": 0.5}}
 OUR_LIMIT = "penjing"
 UNCUT = "dense, trained"
+NOT_COMPARED = {UNCUT, *DISTILLED}
 SEEDS = (0,)
 FIGURES = ("loss", "wikitext2")
 DENSE = Row("dense, before training", 1.0, 0, 0, dense_row)
@@ -71,7 +74,7 @@ def rows_of(
                 yield Row(UNCUT, 1.0, tokens, seed, trained_dense_row)
         for share in shares[:1] if quick else shares:
             for seed in seeds:
-                for name, recipe in GROWN.items():
+                for name, recipe in (GROWN if quick else GROWN | DISTILLED).items():
                     yield Row(name, share, tokens, seed, partial(grown_row, changes=recipe), recipe)
                 for name in QUICK if quick else POST_TRAINING:
                     yield Row(name, share, tokens, seed, partial(pruned_row, name=name))
@@ -89,8 +92,9 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     Sizes and budgets where one of the two sides has no row are left out.
     """
     found = []
-    for share, budget in sorted({(row["share"], row["budget"]) for row in rows}):
-        here = [row for row in rows if (row["share"], row["budget"]) == (share, budget)]
+    compared = [row for row in rows if row["method"] not in NOT_COMPARED]
+    for share, budget in sorted({(row["share"], row["budget"]) for row in compared}):
+        here = [row for row in compared if (row["share"], row["budget"]) == (share, budget)]
         for figure in FIGURES:
             means = {name: float(np.mean(_values(here, name, figure))) for name in {row["method"] for row in here}}
             growing, others = means.keys() & GROWN.keys(), means.keys() - GROWN.keys()
@@ -124,7 +128,7 @@ def draw(rows: list[dict[str, Any]], dense: dict[str, Any], path: Path) -> None:
         here = [row for row in rows if (row["share"], row["budget"]) == (share, budget)]
         names = sorted({row["method"] for row in here}, key=lambda name: -np.mean(_values(here, name, "loss")))
         for place, name in enumerate(names):
-            color = "#059669" if name in GROWN else "#9ca3af"
+            color = "#059669" if name in GROWN else "#6ee7b7" if name in DISTILLED else "#9ca3af"
             losses = _values(here, name, "loss")
             panel.barh(place, float(np.mean(losses)) - dense["loss"], color=color)
             panel.scatter([loss - dense["loss"] for loss in losses], [place] * len(losses), s=8, color="#111827")
@@ -178,7 +182,8 @@ def main() -> None:
     facts["precision"] = sorted({row["precision"] for row in [dense, *rows]})
     not_measured = [row.label for row in missing]
     figures = {"dense": dense, "rows": rows, "not_measured": not_measured, "verdict": decided, **facts}
-    finish(NAME, not missing and all(entry["below"] for entry in decided), figures)
+    all_compared = all(row.method in NOT_COMPARED for row in missing)
+    finish(NAME, all_compared and all(entry["below"] for entry in decided), figures)
 
 
 def _measured(rows: Sequence[Row | dict[str, Any]], base: Comparison, folder: Path, bars: Bars) -> list[dict[str, Any]]:

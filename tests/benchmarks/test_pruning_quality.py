@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from benchmarks import outcome, pruning_quality, quality_kept
 from benchmarks.growing import Bars
-from benchmarks.pruning_quality import BUDGETS, DENSE, GROWN, POST_TRAINING, SHARES, UNCUT, rows_of, verdict
+from benchmarks.pruning_quality import BUDGETS, DENSE, DISTILLED, GROWN, POST_TRAINING, SHARES, UNCUT, rows_of, verdict
 from benchmarks.quality_kept import PRECISIONS, Precision, Row, kept_rows, read
 from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
 from tools.pretraining.compute import Compute
@@ -52,10 +53,31 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Comparison:
     return cast(Comparison, FakeComparison())
 
 
-def keep(one: Row, base: Comparison, folder: Path, loss: float, precision: Precision = "float32") -> None:
+@pytest.fixture
+def report_of_kept(base: Comparison, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """What `--kept` reports at 85 % and 100 tokens, of the rows in the results below `tmp_path`."""
+    a_file = tmp_path / "wiki.gz"
+    a_file.write_bytes(gzip.compress(b"text"))
+    monkeypatch.setattr(pruning_quality, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(outcome, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(pruning_quality, "shared_file", lambda name: a_file)
+    monkeypatch.setattr(Comparison, "prepare", classmethod(lambda cls, *_: base))
+    monkeypatch.setattr("sys.argv", ["pruning_quality", "--kept", "--shares", "0.85", "--budgets", "100"])
+
+    def report() -> dict[str, Any]:
+        pruning_quality.main()
+        document: dict[str, Any] = json.loads((tmp_path / "results" / "pruning_quality.json").read_text())
+        return document
+
+    return report
+
+
+def keep(
+    one: Row, base: Comparison, folder: Path, loss: float, precision: Precision = "float32", wikitext2: float = 9.0
+) -> None:
     place = one.place(replace(base, compute=Compute("cpu", precision)), folder)
     place.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"loss": loss, "wikitext2": 9.0, "parameters": 1, "seconds": 0.0, "precision": precision}
+    figures = {"loss": loss, "wikitext2": wikitext2, "parameters": 1, "seconds": 0.0, "precision": precision}
     place.write_text(json.dumps({"method": one.method, "share": one.share, "budget": one.tokens, "seed": 0, **figures}))
 
 
@@ -65,7 +87,7 @@ def row(method: str, loss: float, wikitext2: float, budget: int = 100, seed: int
 
 def test_every_method_is_measured_at_every_size_and_budget() -> None:
     rows = list(rows_of(False, (0,)))
-    methods = {*GROWN, *POST_TRAINING, "torch-pruning", "from scratch"}
+    methods = {*GROWN, *DISTILLED, *POST_TRAINING, "torch-pruning", "from scratch"}
     assert {(one.method, one.share, one.tokens) for one in rows} == {
         (method, share, tokens) for method in methods for share in SHARES for tokens in BUDGETS["cpu"]
     } | {(UNCUT, 1.0, tokens) for tokens in BUDGETS["cpu"]}
@@ -101,22 +123,35 @@ def test_a_size_with_rows_of_one_side_only_has_no_verdict() -> None:
     assert verdict([{**row(UNCUT, 2.0, 30.0), "share": 1.0}]) == []
 
 
-def test_a_report_of_kept_rows_names_the_others(
-    base: Comparison, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize("loss", [2.0, 9.0])
+def test_a_distilled_model_is_on_neither_side(loss: float) -> None:
+    rows = [row("grown", 3.0, 40.0), row("fisher", 3.1, 41.0)]
+    [distilled] = DISTILLED
+    assert verdict([*rows, row(distilled, loss, 20.0)]) == verdict(rows)
+
+
+@pytest.mark.parametrize("missing", ["grown, distilled", "random"])
+def test_it_holds_when_all_that_is_compared_was_measured(
+    base: Comparison, report_of_kept: Callable[[], dict[str, Any]], tmp_path: Path, missing: str
 ) -> None:
-    monkeypatch.setattr(pruning_quality, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(outcome, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(pruning_quality, "shared_file", lambda name: a_file)
-    (a_file := tmp_path / "wiki.gz").write_bytes(gzip.compress(b"text"))
-    monkeypatch.setattr(pruning_quality.Comparison, "prepare", classmethod(lambda cls, *_: base))
+    for one in [DENSE, *rows_of(False, (0,), [0.85], [100])]:
+        if one.method != missing:
+            loss, wikitext2 = (3.0, 8.0) if one.method == "grown" else (3.5, 9.0)
+            keep(one, base, tmp_path / "results" / "pruning_quality", loss, wikitext2=wikitext2)
+    document = report_of_kept()
+    assert document["figures"]["not_measured"] == [f"{missing}, 85%, 100 tokens, seed 0"]
+    assert document["holds"] == (missing == "grown, distilled")
+
+
+def test_a_report_of_kept_rows_names_the_others(
+    base: Comparison, report_of_kept: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
     kept = {"dense, before training": 3.0, "grown": 3.2, "fisher": 3.4}
     for one in [DENSE, *rows_of(False, (0,), [0.85], [100])]:
         if one.method in kept:
             # What another machine measured counts as well.
             keep(one, base, tmp_path / "results" / "pruning_quality", kept[one.method], "bfloat16")
-    monkeypatch.setattr("sys.argv", ["pruning_quality", "--kept", "--shares", "0.85", "--budgets", "100"])
-    pruning_quality.main()
-    document = json.loads((tmp_path / "results" / "pruning_quality.json").read_text())
+    document = report_of_kept()
     assert not document["holds"] and [one["method"] for one in document["figures"]["rows"]] == ["grown", "fisher"]
     assert document["figures"]["precision"] == ["bfloat16"]
     assert "flap, 85%, 100 tokens, seed 0" in document["figures"]["not_measured"]
