@@ -15,7 +15,7 @@ test: install programs
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.security.secrets
 	$(BIN)/python -m tests.security.audit
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed
 
