@@ -49,7 +49,18 @@ class SearchSession:
 
     @classmethod
     def start(cls, config: SearchConfig) -> "SearchSession":
-        """Record a new run. Raises InputError where the home folder cannot be written."""
+        """Record a new run; no network is asked and no file of a model read.
+
+        Raises InputError where no source, corpus or folder of prompts can be of that name, or the home folder cannot be
+        written: nothing is recorded then.
+        """
+        from prompts.library import PromptLibrary
+        from tools.pretraining.corpus import check_corpus_name
+        from tools.sources import check_model_name
+
+        check_model_name(config.source)
+        check_corpus_name(config.corpus)
+        PromptLibrary(config.prompt_dir)
         home = Home(config.home)
         home.create()
         home.records.keep(config.records)

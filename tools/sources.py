@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Source",
     "architecture_from_config",
+    "check_model_name",
     "load_model",
     "load_tokenizer",
     "locate_model",
@@ -68,17 +69,24 @@ def locate_model(name: str, report: Report | None = None, cache: Path | None = N
     (default: the user's cache folder); `report` gets a message and the share done. Raises InputError where there is no
     such model.
     """
-    from tools.embedded import EMBEDDED_NAME
-
+    check_model_name(name)
     place, gguf = Path(name).expanduser(), _gguf(name)
     if gguf is not None:
         return _converted(*gguf, cache, report)
-    if place.is_dir():
-        return place.resolve()
+    return place.resolve() if place.is_dir() else _from_hub(name)
+
+
+def check_model_name(name: str) -> None:
+    """Raise InputError where `name` is no local model and cannot be one of the hub's; reads nothing, asks nobody."""
+    from tools.embedded import EMBEDDED_NAME
+
+    place = Path(name).expanduser()
+    if _gguf(name) is not None or place.is_dir():
+        return
     if place.is_file():
         raise InputError(f"{name} is a file; give the directory that holds config.json and the safetensors weights.")
     if _HUB_NAME.fullmatch(name):
-        return _from_hub(name)
+        return
     raise InputError(
         f"There is no directory {name!r}; give a model's directory, a hub name (owner/model) or {EMBEDDED_NAME!r}."
     )

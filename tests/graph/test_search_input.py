@@ -66,11 +66,8 @@ session.export(best, {str(tmp_path / "out")!r}, format="gguf")
     [
         ({"max_parameters": 200_000}, "not below the source's"),
         ({"max_parameters": 500}, "smallest legal design"),
-        ({"source": "/nowhere/at/all"}, "no model directory|no such|There is no"),
         ({"source": "nobody/no-such-model"}, "nobody/no-such-model"),
         ({"corpus": "nobody/no-such-data"}, "nobody/no-such-data"),
-        ({"corpus": "/nowhere/text.jsonl"}, "text.jsonl"),
-        ({"prompt_dir": "/nowhere/prompts"}, "no such folder"),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_is_paid(
@@ -81,6 +78,24 @@ def test_bad_input_is_one_sentence_before_anything_is_paid(
         list(session.stream())
     assert "\n" not in str(caught.value)
     assert not session.trials() and not endpoint.requests
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"source": "/nowhere/at/all"}, "There is no directory '/nowhere/at/all'"),
+        ({"source": __file__}, "is a file; give the directory"),
+        ({"corpus": "/nowhere/text.jsonl"}, "There is no corpus file /nowhere/text.jsonl"),
+        ({"corpus": "/nowhere/at/all"}, "There is no corpus '/nowhere/at/all'"),
+        ({"corpus": __file__}, "is of unknown kind"),
+        ({"prompt_dir": "/nowhere/prompts"}, "no such folder"),
+    ],
+)
+def test_what_cannot_be_of_that_name_leaves_no_run(config_of: ConfigOf, overrides: dict[str, Any], words: str) -> None:
+    config = config_of(**overrides)
+    with pytest.raises(ValueError, match=words) as caught:
+        SearchSession.start(config)
+    assert "\n" not in str(caught.value) and not config.home.exists()
 
 
 def test_a_failed_evaluation_is_a_result_that_the_agents_see(config_of: ConfigOf, endpoint: FakeOpenAI) -> None:

@@ -90,6 +90,15 @@ def prepare_corpus(
     return load_corpus(directory)
 
 
+def check_corpus_name(corpus: str) -> None:
+    """Raise InputError where `corpus` is no local text and cannot be a data set of the hub; reads nothing."""
+    if corpus != PYTHON_DOCS and corpus_files(corpus) is None and not _HUB_NAME.fullmatch(corpus):
+        raise InputError(
+            f"There is no corpus {corpus!r}: give a .txt, .jsonl or .parquet file, a directory of such files, "
+            f"a hub data set like owner/name, or {PYTHON_DOCS!r}."
+        )
+
+
 def corpus_at_hand(corpus: str, source_path: Path | None, settings: DataSettings, cache: Path) -> PackedCorpus | None:
     """What `prepare_corpus` would give, None where that would have to pack it; without a source, nobody knows.
 
@@ -119,11 +128,7 @@ def _origin(corpus: str, settings: DataSettings) -> _Origin:
         # Whole files are hashed, so an edit anywhere is seen; this reads about 1 GB a second.
         names = [file.name for file in files]
         return _Origin(_digest([names, *map(file_digest, files)]), lambda: file_documents(files, settings))
-    if not _HUB_NAME.fullmatch(corpus):
-        raise InputError(
-            f"There is no corpus {corpus!r}: give a .txt, .jsonl or .parquet file, a directory of such files, "
-            f"a hub data set like owner/name, or {PYTHON_DOCS!r}."
-        )
+    check_corpus_name(corpus)
     name, _, configuration = corpus.partition(":")
     revision = _hub_revision(name)
     return _Origin(
