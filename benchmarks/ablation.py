@@ -2,6 +2,7 @@
 
     python -m benchmarks.ablation            # all variants, 30,720 tokens a run, two seeds
     python -m benchmarks.ablation --quick    # six of them, 15,360 tokens, one seed
+    python -m benchmarks.ablation --variants "one event" "uniform layers"    # these and the base
 
 SmolLM2-135M to 85.2 % of its parameters (114.6M). The base is the default recipe of `tools.pretrain` with a warm-up
 of a fifth of the steps: an event after every step of the first quarter of the rest. Each variant changes one thing.
@@ -221,10 +222,26 @@ def draw(figures: dict[str, Any], path: Path) -> None:
     save_figure(figure, axes, path)
 
 
+def chosen(variants: Sequence[Variant], names: Sequence[str] | None, quick: bool) -> list[Variant]:
+    """The base and the variants that are named; else all, or those of a quick run. Raises ValueError for others."""
+    known = {variant.name for variant in variants}
+    for name in names or ():
+        if name not in known:
+            raise ValueError(f"there is no variant {name!r}, only {', '.join(sorted(known - {BASE}))}")
+    wanted = {BASE, *names} if names else {variant.name for variant in variants if variant.in_quick or not quick}
+    return [variant for variant in variants if variant.name in wanted]
+
+
 def main() -> None:
     """Measure, draw, report."""
-    job = job_of(NAME, options(__doc__).parse_args(), SCALES)
-    variants = [variant for variant in variants_for(job.scale) if variant.in_quick or not job.quick]
+    parser = options(__doc__)
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="measure only these, beside the base")
+    arguments = parser.parse_args()
+    job = job_of(NAME, arguments, SCALES)
+    try:
+        variants = chosen(variants_for(job.scale), arguments.variants, job.quick)
+    except ValueError as error:
+        parser.error(str(error))
     figures, holds = measure(job, variants, QUICK_SEEDS if job.quick else FULL_SEEDS)
     draw(figures, RESULTS / f"{report_name(NAME)}.png")
     finish(NAME, holds, figures)

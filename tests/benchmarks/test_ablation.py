@@ -13,6 +13,7 @@ from benchmarks.ablation import (
     SCALES,
     base_recipe,
     better_than_base,
+    chosen,
     differences_to,
     draw,
     drop_steps_of,
@@ -66,6 +67,16 @@ def test_the_spread_is_that_of_a_row_and_does_not_see_its_mean(row: list[float],
 def test_only_what_is_better_by_more_than_the_spread_beats_the_base() -> None:
     rows = [{"name": str(value), "difference": value} for value in (None, 0.2, -0.1, -0.11)]
     assert better_than_base(rows, 0.1) == ["-0.11"] and better_than_base(rows, 0.2) == []
+
+
+def test_variants_are_chosen_by_name() -> None:
+    variants = variants_for(SCALES["cpu", False])
+    assert chosen(variants, None, quick=False) == variants
+    assert [one.name for one in chosen(variants, None, quick=True)] == [one.name for one in variants if one.in_quick]
+    named = chosen(variants, ["uniform layers", "one event"], quick=True)
+    assert [one.name for one in named] == [BASE, "one event", "uniform layers"]
+    with pytest.raises(ValueError, match=r"there is no variant 'one', only .*one event"):
+        chosen(variants, ["one"], quick=False)
 
 
 @pytest.mark.slow

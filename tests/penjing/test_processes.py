@@ -115,27 +115,29 @@ def test_resume_after_kill_repeats_no_finished_evaluation(
     assert {number: after[number] for number in before} == before, "a finished evaluation was done again"
 
 
-@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(
-    kind: signal.Signals, code: int, config_file: Path, environment: dict[str, str]
-) -> None:
-    process = subprocess.Popen(
-        [*PENJING, "search", str(config_file)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "trial 0: growing" in line:
-            break
-    process.send_signal(kind)
-    rest = process.stderr.read()
-    assert process.wait(timeout=20) == code
-    assert "penjing resume " in rest and "Traceback" not in rest
-    assert not living_descendants(process.pid)
+def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(config_file: Path, environment: dict[str, str]) -> None:
+    """A search that is interrupted, and its resumption that is told to end."""
+    for command, kind, code in (
+        (["search", str(config_file)], signal.SIGINT, 130),
+        (["resume"], signal.SIGTERM, 143),
+    ):
+        process = subprocess.Popen(
+            [*PENJING, *command],
+            env=environment,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "trial 0: growing" in line:
+                break
+        process.send_signal(kind)
+        rest = process.stderr.read()
+        assert process.wait(timeout=20) == code
+        assert "penjing resume " in rest and "Traceback" not in rest
+        assert not living_descendants(process.pid)
 
 
 def test_another_package_in_the_place_of_ours(tmp_path: Path, environment: dict[str, str]) -> None:
