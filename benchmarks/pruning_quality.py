@@ -120,7 +120,8 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def draw(rows: list[dict[str, Any]], dense: dict[str, Any], path: Path) -> None:
     """One panel for each size and budget at which both sides have rows, methods from best to worst."""
-    panels = sorted({(entry["share"], entry["budget"]) for entry in verdict(rows)}, reverse=True)
+    places = {(entry["share"], entry["budget"]) for entry in verdict(rows)}
+    panels = sorted(places, key=lambda place: (place[1], -place[0]))
     if not panels:
         return
     figure, axes = new_figure(4.6 * len(panels), 4.4, len(panels))
