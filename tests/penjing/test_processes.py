@@ -58,6 +58,23 @@ def config_file(settings_of: Callable[..., dict[str, Any]], tmp_path: Path) -> P
     return path
 
 
+def started(command: list[str], environment: dict[str, str], moment: str) -> "subprocess.Popen[str]":
+    """A process group of its own, which has come so far that it says `moment`."""
+    process = subprocess.Popen(
+        [*PENJING, *command],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if moment in line:
+            break
+    return process
+
+
 def living_descendants(process_id: int) -> list[int]:
     """Processes whose ancestor is `process_id`, also when it is gone: they keep its process group."""
     found = subprocess.run(["ps", "-eo", "pid=,pgid=,stat="], capture_output=True, text=True, check=True).stdout
@@ -81,18 +98,7 @@ def evaluations(environment: dict[str, str]) -> dict[int, tuple[str, str]]:
 def test_resume_after_kill_repeats_no_finished_evaluation(
     config_file: Path, environment: dict[str, str], moment: str
 ) -> None:
-    process = subprocess.Popen(
-        [*PENJING, "search", str(config_file)],
-        env=environment,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if moment in line:
-            break
+    process = started(["search", str(config_file)], environment, moment)
     process.kill()
     process.wait()
     deadline = time.monotonic() + 10
@@ -121,19 +127,9 @@ def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(config_file: Path
         (["search", str(config_file)], signal.SIGINT, 130),
         (["resume"], signal.SIGTERM, 143),
     ):
-        process = subprocess.Popen(
-            [*PENJING, *command],
-            env=environment,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "trial 0: growing" in line:
-                break
+        process = started(command, environment, "trial 0: growing")
         process.send_signal(kind)
+        assert process.stderr is not None
         rest = process.stderr.read()
         assert process.wait(timeout=20) == code
         assert "penjing resume " in rest and "Traceback" not in rest
