@@ -111,12 +111,14 @@ def run_table(runs: list[dict[str, Any]]) -> Table:
     table.add_column("run", min_width=20)
     for name in ("name", "status", "source", "corpus"):
         table.add_column(name)
-    table.add_column("trials", justify="right")
-    table.add_column("best loss", justify="right")
+    for name in ("trials", "best size", "best loss"):
+        table.add_column(name, justify="right")
     for run in runs:
         status = f"{run['status']}, imported" if run["imported"] else run["status"]
         words = [run["run"], run["name"], status_words({**run, "status": status}), run["source"], run["corpus"]]
-        table.add_row(*words, str(run["trials"]), _number(run["best_loss"], 4))
+        trials = str(run["trials"]) if run["trials_wanted"] is None else f"{run['trials']} of {run['trials_wanted']}"
+        size = "-" if run["best_parameters"] is None else f"{run['best_parameters'] / 1e6:.1f}M"
+        table.add_row(*words, trials, size, _number(run["best_loss"], 4))
     return table
 
 

@@ -143,7 +143,12 @@ def test_from_search_to_export(config_file: Path, tmp_path: Path, monkeypatch: p
     assert "trial 0" in result.stderr and "best is trial" in result.stderr
 
     run = document["run"]
-    assert [entry["run"] for entry in json.loads(runner.invoke(app, ["runs", "--json"]).stdout)["runs"]] == [run]
+    [listed] = json.loads(runner.invoke(app, ["runs", "--json"]).stdout)["runs"]
+    best = min(document["trials"], key=lambda trial: trial["measurement"]["loss"])
+    assert (listed["run"], listed["trials"], listed["trials_wanted"]) == (run, 3, 3)
+    assert listed["best_parameters"] == best["parameters"] <= listed["max_parameters"]
+    table = runner.invoke(app, ["runs"], env={"COLUMNS": "160"}).stdout
+    assert "3 of 3" in table and f"{best['parameters'] / 1e6:.1f}M" in table
     shown = runner.invoke(app, ["show", run[:-2], "--picture", str(tmp_path / "picture.svg")])
     assert shown.exit_code == 0 and "best of the search" in shown.stdout and (tmp_path / "picture.svg").is_file()
     assert json.loads(runner.invoke(app, ["show", "latest", "--json"]).stdout)["pareto"]
