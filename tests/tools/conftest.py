@@ -1,4 +1,4 @@
-"""Fixtures of tiny searches, and of evaluations of tiny models."""
+"""Fixtures of tiny searches and pretraining, and of evaluations of tiny models."""
 
 import shutil
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import pytest
 
 from tests.tiny_search import config_of, corpus, places, settings_of
 from tests.tools.evaluation_data import write_tasks
+from tests.tools.pretraining_runs import pretraining_request
 from tools.evaluate import EvaluateRequest
 
-__all__ = ["config_of", "corpus", "places", "settings_of"]
+__all__ = ["config_of", "corpus", "places", "pretraining_request", "settings_of"]
 
 
 @pytest.fixture
