@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
@@ -27,6 +28,7 @@ from tools.failures import FULL_DISK, is_full_disk
 _MIGRATION_LOCK = 7304962
 LOCK_SECONDS = 30.0
 """How long a transaction waits for another process that has the file locked."""
+_LOOK_AGAIN_SECONDS = 0.01
 
 
 class Database:
@@ -192,8 +194,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         # Python's own implicit BEGIN is deferred; `begin` below takes its place.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {round(1000 * LOCK_SECONDS)}")
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
 
@@ -201,6 +202,19 @@ def _prepare_sqlite(engine: Engine) -> None:
     def begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Let the file have a write-ahead log. Of two processes that give a new file one, SQLite refuses one at once."""
+    patience = time.monotonic() + LOCK_SECONDS
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > patience:
+                raise
+            time.sleep(_LOOK_AGAIN_SECONDS)
 
 
 def _is_locked(error: DatabaseError) -> bool:

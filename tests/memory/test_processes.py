@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -56,6 +57,28 @@ def test_records_that_another_process_has_locked(tmp_path: Path, monkeypatch: py
             assert records.runs() == [], "reading is not kept from anybody"
         records.create_run(Run(id="run-a"))
         assert [run.id for run in records.runs()] == ["run-a"]
+
+
+def test_new_records_that_two_open_at_once(tmp_path: Path) -> None:
+    """SQLite refuses one of them the write-ahead log at once, and not only after its timeout."""
+    path = tmp_path / "records.db"
+    with locked(path):
+        opening = threading.Thread(target=lambda: Records.open(path).close())
+        opening.start()
+        opening.join(0.3)
+        assert opening.is_alive(), "it waits"
+    opening.join(30)
+    with Records.open(path) as records:
+        assert records.runs() == []
+
+
+def test_new_records_that_another_process_has_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.database, "LOCK_SECONDS", 0.2)
+    with locked(tmp_path / "records.db"):
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"were locked by another process for 0\.2 s, and nothing was written"):
+            Records.open(tmp_path / "records.db")
+        assert time.monotonic() - started > 0.2
 
 
 def test_nothing_acknowledged_is_lost_to_kill_9(new_database: NewDatabase) -> None:
