@@ -23,6 +23,7 @@ from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
 
 CONFIG_FILE, RESULT_FILE, LOG_FILE = "config.json", "result.json", "log.jsonl"
 CHECKPOINT_FOLDER, MODEL_FOLDER, PICTURE_FILE = "checkpoint", "model", "design.png"
+LOCK_FILE = ".lock"
 
 LITTLE_LEFT = 0.05
 """Share of the source below which a target draws a warning; EfficientLLM's curve ends at 451M of 1.7B (Fig. A0)."""
@@ -121,7 +122,7 @@ def require_same_config(request: PretrainRequest) -> None:
     """Refuse an output folder that was begun with other settings. Raises InputError that names the differences."""
     path = request.output / CONFIG_FILE
     if not path.is_file():
-        if request.output.is_dir() and any(request.output.iterdir()):
+        if request.output.is_dir() and any(path.name != LOCK_FILE for path in request.output.iterdir()):
             raise InputError(f"{request.output} holds other files; choose an empty folder as output.")
         return
     old, new = json.loads(path.read_text()), json.loads(request.model_dump_json())

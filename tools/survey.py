@@ -7,9 +7,13 @@ paid for once. Everything is kept in the cache folder under the survey's key and
 import os
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors.torch import save_file
 
 from tools.accuracy import score_directory
@@ -37,6 +41,8 @@ from tools.survey_folder import (
     survey_is_whole,
 )
 
+_WAIT_SECONDS = 0.5
+
 
 def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
     """Measure the source and record its saliency, or return the survey that an earlier run left in the cache."""
@@ -56,13 +62,14 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
         # First, since it fails at once where a data set cannot be had.
         scored = score_directory(source.path, request.accuracy, compute, request.seed, request.cache, report)
     elsewhere = None if request.artifacts is None else Artifacts.open(request.artifacts)
-    if elsewhere is not None and not survey_is_whole(folder):
-        say("fetching the survey", 0.0)
-        elsewhere.fetch(name_of_survey(key), folder)
-    if survey_is_whole(folder):
-        found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
-    else:
-        found = _survey(request, source, corpus, compute, key, folder, report)
+    with _alone(folder, partial(say, "waiting for another search, which takes this survey", 0.0)):
+        if elsewhere is not None and not survey_is_whole(folder):
+            say("fetching the survey", 0.0)
+            elsewhere.fetch(name_of_survey(key), folder)
+        if survey_is_whole(folder):
+            found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
+        else:
+            found = _survey(request, source, corpus, compute, key, folder, report)
     if elsewhere is not None:
         say("keeping the survey", 0.0)
         elsewhere.keep(folder, name_of_survey(key))
@@ -82,6 +89,23 @@ def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest)
 def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:
     """The stored survey with this machine's paths: source and cache may have moved since."""
     return survey.model_copy(update={"source_path": source.path, "corpus_path": corpus.path, "folder": folder})
+
+
+@contextmanager
+def _alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """The right to put a survey into `folder`: one process has it at a time, at most until it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"), blocking=False)
+    while not lock.is_locked:
+        try:
+            lock.acquire()
+        except Timeout:
+            waiting()
+            time.sleep(_WAIT_SECONDS)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @freed_memory_kept()

@@ -103,6 +103,21 @@ def test_a_killed_process_goes_on(pretraining_request: Any, tmp_path: Path) -> N
     assert losses_of(request.output) == losses_of(whole.output)
 
 
+def test_a_second_process_in_the_same_output_folder_is_refused(pretraining_request: Any) -> None:
+    request = pretraining_request(tokens=60 * 32)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE, request.model_dump_json()], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    log = request.output / "log.jsonl"
+    while process.poll() is None and not log.is_file():
+        time.sleep(0.02)
+    with pytest.raises(InputError, match="Another process trains in"):
+        pretrain(request)
+    assert process.wait(timeout=120) == 0
+    assert len(losses_of(request.output)) == request.steps, "the first did not notice"
+    assert pretrain(request).status == "finished"
+
+
 SCARCE = """
 import resource, sys
 from tools.pretrain import PretrainRequest, pretrain

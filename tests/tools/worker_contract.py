@@ -72,12 +72,21 @@ class WorkerContract(ABC):
         with closing(self.make(tmp_path / "logs")) as workers:
             return asyncio.run(workers.trial(request, told.append, **limits)), told
 
-    def test_survey(self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path) -> None:
-        told: list[Progress] = []
-        with closing(self.make(tmp_path / "logs")) as workers:
-            found = asyncio.run(workers.survey(request_of(cache=tmp_path / "cache"), told.append))
-        assert found.architecture == survey.architecture and found.measurement.loss == survey.measurement.loss
-        assert told and list(found.folder.iterdir())
+    def test_a_survey_that_two_want_is_taken_once(
+        self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path
+    ) -> None:
+        told: tuple[list[Progress], ...] = ([], [])
+
+        async def both() -> list[Survey]:
+            with closing(self.make(tmp_path / "logs")) as workers:
+                request = request_of(cache=tmp_path / "cache")
+                return await asyncio.gather(*(workers.survey(request, each.append) for each in told))
+
+        first, second = asyncio.run(both())
+        assert first == second and list(first.folder.iterdir())
+        assert first.architecture == survey.architecture and first.measurement.loss == survey.measurement.loss
+        took = [any(progress.phase == "taking saliency" for progress in each) for each in told]
+        assert sorted(took) == [False, True]
 
     def test_a_trial_is_what_it_is_everywhere(
         self, trial_of: Callable[..., TrialRequest], survey: Survey, tmp_path: Path

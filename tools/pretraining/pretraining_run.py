@@ -40,6 +40,7 @@ from tools.pretraining.growth_checkpoint import (
     resumed_step,
     save_growth,
 )
+from tools.pretraining.output_lock import output_locked
 from tools.pretraining.trainer import Trainer
 from tools.pretraining.training_log import TrainingLog
 from tools.pruning.drop_policy import DropPolicy, EveryNSteps, TowardsDesign, TowardsSize, require_reachable
@@ -92,11 +93,15 @@ class _Run:
         self._checkpoint = request.output / CHECKPOINT_FOLDER
 
     def go(self) -> PretrainResult:
+        """The result, found where another process has finished it meanwhile."""
+        with output_locked(self._request.output):
+            return finished_result(self._request) or self._grow()
+
+    def _grow(self) -> PretrainResult:
         """Measure the source, train, measure and export the result."""
         request = self._request
         resumed = has_growth(self._checkpoint)
         if rank() == 0:
-            request.output.mkdir(parents=True, exist_ok=True)
             (request.output / CONFIG_FILE).write_text(request.model_dump_json(indent=1) + "\n")
         model = load_model_of_growth(self._checkpoint, self._source.path) if resumed else load_model(self._source.path)
         self._compute.place(model)
