@@ -8,7 +8,7 @@ from typing import Any
 
 from tools.errors import InputError
 from tools.fingerprint import is_whole, sampled_digest
-from tools.staging import staged_directory
+from tools.staging import settle, staged_directory
 
 Report = Callable[[str, float], None]
 
@@ -31,6 +31,7 @@ def converted(gguf: Path, name: str, cache: Path, report: Report | None = None) 
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{directory.name}.lock"):
             if not _is_converted(directory):
+                settle(directory)
                 # One that was cut short is of no use to anybody.
                 with staged_directory(directory, overwrite=True) as staged:
                     convert_gguf(gguf, staged, report)

@@ -1,7 +1,12 @@
-"""Directories that appear whole or not at all: written beside their place, then renamed into it."""
+"""Directories that appear whole or not at all: written beside their place, then renamed into it.
+
+A process that is killed on the way leaves what it has written beside the place. Where only one process at a time may
+write there, `settle` puts that right.
+"""
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -12,6 +17,8 @@ from safetensors import SafetensorError
 
 from tools.errors import InputError
 from tools.failures import is_full_disk
+
+_STAGED, _ASIDE = ".partial", ".old"
 
 
 @contextlib.contextmanager
@@ -25,7 +32,7 @@ def staged_directory(
     InputError where the place is taken or cannot be written (no permission, disk full, name too long).
     """
     destination = Path(os.path.abspath(destination))  # noqa: PTH100 - resolve() would follow a link that is to be kept
-    staged = destination.parent / f".{destination.name[:100]}.{uuid.uuid4().hex[:8]}.partial"
+    staged = destination.parent / f"{_stem(destination)}{uuid.uuid4().hex[:8]}{_STAGED}"
     made: list[Path] = []
     try:
         require_place(destination, overwrite, may_replace)
@@ -73,12 +80,31 @@ def require_place(
         raise InputError(f"{destination} holds other files, which are not overwritten; choose another directory.")
 
 
+def settle(destination: Path) -> None:
+    """Put right what killed processes left beside `destination`; no other one may be writing there now.
+
+    A directory that was written whole, and had set the old one aside to take its place, takes it. Others are removed.
+    """
+    beside = glob.escape(_stem(destination)) + "????????"
+    for aside in destination.parent.glob(beside + _ASIDE):
+        staged = aside.with_suffix(_STAGED)
+        if not destination.exists():
+            (staged if staged.exists() else aside).replace(destination)
+    for suffix in (_STAGED, _ASIDE):
+        for left in destination.parent.glob(beside + suffix):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _stem(destination: Path) -> str:
+    return f".{destination.name[:100]}."
+
+
 def _move_in(staged: Path, destination: Path) -> None:
     """Rename, setting an old directory aside first: a full directory cannot be replaced in one step."""
     if not destination.exists():
         staged.replace(destination)
         return
-    aside = staged.with_suffix(".old")
+    aside = staged.with_suffix(_ASIDE)
     destination.replace(aside)
     try:
         staged.replace(destination)

@@ -4,8 +4,6 @@ The warm-up's end state (weights, optimiser moments, input statistics) is where 
 paid for once. Everything is kept in the cache folder under the survey's key and reused by later runs.
 """
 
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +30,7 @@ from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
 from tools.sources import Source, load_model, resolve_source
+from tools.staging import settle, staged_directory
 from tools.survey_folder import (
     SALIENCY_FILE,
     STATE_FOLDER,
@@ -103,6 +102,7 @@ def _alone(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
             waiting()
             time.sleep(_WAIT_SECONDS)
     try:
+        settle(folder)
         yield
     finally:
         lock.release()
@@ -164,13 +164,9 @@ def _survey(
 
 
 def _store(survey: Survey, trainer: Trainer, recording: Recording, folder: Path) -> None:
-    """Written beside and renamed: a survey folder is whole or not there."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    recording.ranking.saliency().save(beside / SALIENCY_FILE)
-    save_file(recording.statistics.state(), beside / STATISTICS_FILE)
-    save_training_state(trainer, beside / STATE_FOLDER)
-    (beside / SURVEY_FILE).write_text(survey.model_dump_json(indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    """A survey folder is whole or not there."""
+    with staged_directory(folder, overwrite=True) as staged:
+        recording.ranking.saliency().save(staged / SALIENCY_FILE)
+        save_file(recording.statistics.state(), staged / STATISTICS_FILE)
+        save_training_state(trainer, staged / STATE_FOLDER)
+        (staged / SURVEY_FILE).write_text(survey.model_dump_json(indent=1))

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 
 from tests.tools.pretraining_runs import CODE, drops_of, interrupt, losses_of
 from tools.errors import InputError
-from tools.pretrain import PretrainResult, pretrain
+from tools.pretrain import LOCK_FILE, PretrainResult, pretrain
+from tools.requests import Progress
 
 
 def test_a_finished_run_is_not_paid_again(pretraining_request: Any) -> None:
@@ -168,6 +169,17 @@ def test_a_full_disk_leaves_the_old_checkpoint(pretraining_request: Any, monkeyp
     assert (request.output / "checkpoint" / "growth.json").is_file()
     monkeypatch.undo()
     assert pretrain(request).loss == expected.loss
+
+
+def test_a_checkpoint_that_was_being_replaced_is_gone_on_with(pretraining_request: Any) -> None:
+    request = pretraining_request()
+    interrupt(request, 7)
+    (request.output / "checkpoint").rename(request.output / ".checkpoint.0123abcd.old")
+    (request.output / ".checkpoint.89abcdef.partial").mkdir()
+    told: list[Progress] = []
+    pretrain(request, told.append)
+    assert min(progress.done for progress in told if progress.phase == "growing") == 5
+    assert [path.name for path in request.output.iterdir() if path.name.startswith(".")] == [LOCK_FILE]
 
 
 def test_a_damaged_checkpoint_is_told(pretraining_request: Any) -> None:

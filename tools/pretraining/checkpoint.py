@@ -1,11 +1,6 @@
-"""A training state on disk: weights, AdamW moments and position, as safetensors beside readable JSON.
-
-Written to a folder beside and renamed, so that a killed or full-disk write leaves what was there before.
-"""
+"""A training state on disk: weights, AdamW moments and position, as safetensors beside readable JSON."""
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -18,13 +13,11 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def save_training_state(trainer: Trainer, folder: Path) -> None:
-    """Write the state of `trainer` to `folder`, which must not exist or is replaced."""
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
+    """Write the state of `trainer` to `folder`, which must not exist."""
+    folder.mkdir()
     # named_parameters names a tied weight once.
     parameters = dict(trainer.model.named_parameters())
-    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, beside / TENSOR_FILES[0])
+    save_file({name: value.detach().contiguous() for name, value in parameters.items()}, folder / TENSOR_FILES[0])
     state = trainer.optimizer.state
     moments = {
         f"{kind}.{name}": state[parameter][kind].contiguous()
@@ -32,10 +25,8 @@ def save_training_state(trainer: Trainer, folder: Path) -> None:
         for kind in _MOMENTS
         if parameter in state
     }
-    save_file(moments, beside / TENSOR_FILES[1])
-    (beside / STATE_FILE).write_text(json.dumps({"step": trainer.step, "losses": trainer.losses}, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+    save_file(moments, folder / TENSOR_FILES[1])
+    (folder / STATE_FILE).write_text(json.dumps({"step": trainer.step, "losses": trainer.losses}, indent=1))
 
 
 @torch.no_grad()

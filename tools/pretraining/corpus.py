@@ -28,7 +28,7 @@ from tools.pretraining.documents import (
 )
 from tools.pretraining.packing import Packer
 from tools.settings import DataSettings
-from tools.staging import staged_directory
+from tools.staging import settle, staged_directory
 
 __all__ = ["CorpusFacts", "PackedCorpus", "load_corpus", "prepare_corpus", "training_batches"]
 
@@ -81,6 +81,7 @@ def prepare_corpus(
             found = find_corpus(directory)
             if found is not None:
                 return found
+            settle(directory)
             with staged_directory(directory, overwrite=True) as staged:
                 save_corpus(staged, _build(corpus, origin, source_path, settings, directory, request, report))
     except OSError as error:

@@ -54,6 +54,7 @@ from tools.ranks import local_rank, rank, same_on_all, start_ranks, stop_ranks, 
 from tools.requests import Progress
 from tools.settings import Recipe
 from tools.sources import Source, load_model, resolve_source
+from tools.staging import settle
 
 if TYPE_CHECKING:
     from tools.pruning.compilation import BlockCompiler
@@ -95,6 +96,9 @@ class _Run:
     def go(self) -> PretrainResult:
         """The result, found where another process has finished it meanwhile."""
         with output_locked(self._request.output):
+            if rank() == 0:
+                settle(self._checkpoint)
+            wait_for_all()
             return finished_result(self._request) or self._grow()
 
     def _grow(self) -> PretrainResult:
