@@ -4,13 +4,9 @@ It comes to a row in the records as soon as it ends. The trial gets that row whe
 which a turn reads is the same however long the other evaluations take.
 """
 
-import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
-from filelock import FileLock, Timeout
-
+from graph.alone import alone
 from graph.budget import BudgetReachedError
 from graph.context import RunContext, SearchContext
 from graph.events import EvaluationEvent, ProgressEvent
@@ -22,9 +18,6 @@ from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.measurement import Measurement
 from tools.requests import Progress, TrialRequest
-
-LOCK_FILE = "evaluation.lock"
-_WAIT_SECONDS = 0.5
 
 
 async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
@@ -78,8 +71,13 @@ async def _evaluated(context: SearchContext, trial: TrialView) -> Evaluation | N
     request = context.trial_request(trial.architecture, fidelity_due(context, trial))
     if (known := _at_hand(context, trial, request)) is not None:
         return known
+
+    def waited() -> None:
+        if context.spending.seconds_left() == 0:
+            raise context.spending.out_of_time()
+
     try:
-        async with _alone(context, trial, request):
+        async with alone(context, trial.number, request.folder, waited):
             # Another search may have paid for it in the meantime.
             return _at_hand(context, trial, request) or await _pay(context, trial, request)
     except BudgetReachedError:
@@ -98,29 +96,6 @@ def _at_hand(context: SearchContext, trial: TrialView, request: TrialRequest) ->
 def _own_key(request: TrialRequest, trial: TrialView) -> str:
     """Of a result that is this trial's, but no other one's."""
     return f"{request.key}/{trial.name}"
-
-
-@asynccontextmanager
-async def _alone(context: SearchContext, trial: TrialView, request: TrialRequest) -> AsyncIterator[None]:
-    """The right to pay for an evaluation: one search in this home has it at a time, at most until its process ends.
-
-    Raises BudgetReachedError where the wall clock ends the wait for it.
-    """
-    request.folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(request.folder / LOCK_FILE, blocking=False, thread_local=False)
-    waits = Progress(phase="waiting for another search, which grows this design", done=0, total=1)
-    while not lock.is_locked:
-        try:
-            lock.acquire()
-        except Timeout:
-            if context.spending.seconds_left() == 0:
-                raise context.spending.out_of_time() from None
-            context.emit(ProgressEvent(run=context.run_id, trial=trial.number, **waits.model_dump()))
-            await asyncio.sleep(_WAIT_SECONDS)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) -> Evaluation | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
@@ -293,12 +293,14 @@ class SearchSession:
         quantise: str | None = None,
         compact: bool = False,
         dtype: str | None = None,
+        told: Callable[[AnyEvent], None] = lambda event: None,
     ) -> "ExportReport":
         """Write a trial's model to a new directory, with its model card: `hf` for transformers, `gguf` for llama.cpp.
 
         Without a `format` it is gguf where `quantise` (q8_0, q4_k_m, ...) or a destination that ends in .gguf says so,
         else hf. `compact` writes layers of different widths at their own size, with code that opens them; without it
-        they are padded. `dtype` is float32, float16 or bfloat16. Weights that were not kept are grown again.
+        they are padded. `dtype` is float32, float16 or bfloat16. Weights that were not kept are grown again, which
+        `told` hears of.
 
         Raises InputError for a trial without a model, for options that do not go together, and where the directory
         exists or cannot be written.
@@ -311,7 +313,7 @@ class SearchSession:
         chosen = self._records.trial(self.run_id, trial) if isinstance(trial, int) else trial
         where = Path(destination).expanduser().absolute()
         options = export_options(where, format, quantise, compact, dtype, overwrite)
-        work = export_recorded(self.config, self._records, chosen, where, options, _ignore)
+        work = export_recorded(self.config, self._records, chosen, where, options, told)
         # In a thread of its own, since a notebook's thread has a loop that runs already.
         with ThreadPoolExecutor(max_workers=1) as threads:
             return threads.submit(asyncio.run, work).result()
@@ -348,7 +350,3 @@ class SearchSession:
             )
         self._changed = config.budget != self.config.budget
         self.config = config
-
-
-def _ignore(_: AnyEvent) -> None:
-    """Nobody watches."""

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graph.alone import alone
 from graph.artifacts import fetch_weights
 from graph.context import RunContext
 from graph.evaluation import grow
@@ -14,6 +15,7 @@ from memory.views import TrialView
 from tools.errors import InputError
 from tools.export.directories import require_free
 from tools.export.options import ExportOptions
+from tools.requests import TrialRequest
 from tools.survey_folder import beginning_is_whole
 from tools.trial_folder import MODEL_FOLDER, has_weights
 
@@ -47,16 +49,8 @@ async def export_trial(
     require_free(destination, options)
     request = context.trial_request(trial.architecture, fidelity_of(trial))
     if not has_weights(request.folder):
-        await fetch_weights(context, request.folder)
-    if not has_weights(request.folder):
-        if not beginning_is_whole(context.survey):
-            await take_survey(context)
-            context.__dict__.pop("survey", None)
-        message = f"weights of trial {trial.number} were not kept: growing it again"
-        context.emit(StageEvent(run=context.run_id, stage="export", message=message))
-        measurement = await grow(context, request, trial.number)
-        if measurement.failure is not None:
-            raise InputError(f"Trial {trial.number} could not be grown again: {measurement.failure.message}.")
+        async with alone(context, trial.number, request.folder):
+            await _bring_weights(context, trial, request)
 
     def write() -> "ExportReport":
         from graph.card import card_of_trial
@@ -68,3 +62,19 @@ async def export_trial(
         return export_model(model, trial.architecture, source, destination, options, card)
 
     return await asyncio.to_thread(write)
+
+
+async def _bring_weights(context: RunContext, trial: TrialView, request: TrialRequest) -> None:
+    """Have the weights in the folder of the evaluation, where another process has not brought them meanwhile."""
+    if not has_weights(request.folder):
+        await fetch_weights(context, request.folder)
+    if has_weights(request.folder):
+        return
+    if not beginning_is_whole(context.survey):
+        await take_survey(context)
+        context.__dict__.pop("survey", None)
+    message = f"weights of trial {trial.number} were not kept: growing it again"
+    context.emit(StageEvent(run=context.run_id, stage="export", message=message))
+    measurement = await grow(context, request, trial.number)
+    if measurement.failure is not None:
+        raise InputError(f"Trial {trial.number} could not be grown again: {measurement.failure.message}.")

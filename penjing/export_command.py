@@ -10,9 +10,13 @@ from penjing.errors import reported_errors
 from penjing.terminal import terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from graph.events import AnyEvent
     from graph.session import SearchSession
     from memory.views import TrialView
     from tools.export.report import ExportReport
+    from tools.requests import Progress
 
 
 def export(
@@ -63,6 +67,7 @@ def export(
     penjing export some-model/ small.gguf --quantise q8_0
     """
     with reported_errors(as_json, debug):
+        from penjing.phases import shown_phases
         from tools.errors import InputError
         from tools.export.options import export_options
 
@@ -72,7 +77,6 @@ def export(
         if _is_model(what):
             if directory is not None:
                 raise InputError(f"{what} is a model and no run: write penjing export MODEL_DIR DIR.")
-            from penjing.phases import shown_phases
             from tools.export.source_export import export_source
             from tools.places import cache_folder
 
@@ -86,7 +90,10 @@ def export(
                 trial = session.trial(int(trial_or_directory))
             else:
                 raise InputError(f"{trial_or_directory!r} is no trial number: write penjing export RUN [TRIAL] DIR.")
-            report = session.export(trial, destination, format, overwrite, quantise, compact, dtype)
+            with shown_phases() as show:
+                report = session.export(
+                    trial, destination, format, overwrite, quantise, compact, dtype, _as_phases(show)
+                )
         document = export_document(report, trial)
         if as_json:
             print(json.dumps(document))
@@ -148,6 +155,21 @@ def _session(name: str) -> "SearchSession":
                 "directory in transformers' format, or a run's id."
             ) from error
         raise
+
+
+def _as_phases(show: "Callable[[Progress], None]") -> "Callable[[AnyEvent], None]":
+    """What is told of weights that are grown again, for a bar."""
+    from graph.events import ProgressEvent, StageEvent
+    from tools.requests import Progress
+
+    def told(event: "AnyEvent") -> None:
+        match event:
+            case ProgressEvent():
+                show(Progress(phase=event.phase, done=event.done, total=event.total, loss=event.loss))
+            case StageEvent():
+                show(Progress(phase=event.message, done=0, total=1))
+
+    return told
 
 
 def _print(report: "ExportReport", trial: "TrialView | None") -> None:

@@ -25,6 +25,7 @@ from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
 from tools.requests import Progress, ReportProgress, TrialRequest
 from tools.sources import load_model
+from tools.staging import settle
 from tools.survey_folder import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE, require_beginning
 from tools.trial_folder import MODEL_FOLDER, TASKS_FOLDER, has_weights, store_measurement, stored_measurement
 
@@ -74,6 +75,8 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     loss = before if before is not None and not steps else loss_now("measuring, grown")
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))
+    # Whoever asks for a trial has its folder alone.
+    settle(request.folder / MODEL_FOLDER)
     save_compact(model, request.design, request.folder / MODEL_FOLDER)
     scored: dict[str, Any] = {}
     if request.accuracy is not None:

@@ -1,5 +1,9 @@
 """What was paid once is not paid again: which settings make another evaluation, and searches that want the same one."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,13 +12,14 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from graph.alone import LOCK_FILE
 from graph.config import SearchConfig
 from graph.context import RunContext
-from graph.evaluation import LOCK_FILE
 from graph.session import SearchSession
 from memory.records import Records
 from tools.errors import InputError
 from tools.requests import Survey
+from tools.trial_folder import MODEL_FOLDER
 from tools.workers import make_workers
 
 ConfigOf = Callable[..., SearchConfig]
@@ -86,6 +91,28 @@ def test_waiting_ends_with_the_wall_clock(judged: ConfigOf) -> None:
     with FileLock(home / "evaluations" / str(key) / LOCK_FILE), pytest.raises(InputError, match="wall_clock_seconds"):
         second.run()
     assert second.trials()[0].measurement is None
+
+
+def test_weights_that_two_exports_lack_are_grown_once(judged: ConfigOf, tmp_path: Path) -> None:
+    session = SearchSession.start(judged())
+    session.run()
+    home, key = session.config.home, session.trials()[0].evaluation_key
+    shutil.rmtree(home / "evaluations" / str(key) / MODEL_FOLDER)
+    exports = [
+        subprocess.Popen(
+            [sys.executable, "-m", "penjing.main", "export", session.run_id, "0", str(tmp_path / name)],
+            env={**os.environ, "PENJING_HOME": str(home), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("first", "second")
+    ]
+    said = [export.communicate(timeout=120)[1] for export in exports]
+    assert [export.returncode for export in exports] == [0, 0], said
+    assert sum("were not kept: growing it again" in errors for errors in said) == 1, said
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second")]
+    assert weights[0] == weights[1]
 
 
 def test_times_of_another_machine_decide_nothing(judged: ConfigOf) -> None:
