@@ -12,8 +12,12 @@ from penjing.termination import TERMINATED, termination_came
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
-class SearchInterruptedError(Exception):
-    """Ctrl-C during a search; the message says how to go on."""
+class WorkInterruptedError(Exception):
+    """Ctrl-C or SIGTERM in long work; the message says how to go on."""
+
+
+class SearchInterruptedError(WorkInterruptedError):
+    """The same in a search."""
 
     def __init__(self, command: str) -> None:
         super().__init__(f"Interrupted; nothing finished is lost. Go on with: {command}")
@@ -28,7 +32,7 @@ def reported_errors(as_json: bool, debug: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt:
         _end("Interrupted.", TERMINATED if termination_came() else INTERRUPTED, as_json)
-    except SearchInterruptedError as error:
+    except WorkInterruptedError as error:
         _end(str(error), TERMINATED if termination_came() else INTERRUPTED, as_json)
     except Exception as error:
         if debug:

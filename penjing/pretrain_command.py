@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penjing.errors import BAD_INPUT, FAILED, reported_errors
+from penjing.errors import BAD_INPUT, FAILED, WorkInterruptedError, reported_errors
 from penjing.terminal import terminal
 from tools.imports import uncollected
 
 if TYPE_CHECKING:
     from tools.pretrain import PretrainRequest, PretrainResult
+    from tools.requests import Progress
 
 
 _LAUNCHING = {"nnodes", "nproc_per_node", "rdzv_endpoint", "node_rank", "print_only"}
@@ -163,15 +164,28 @@ def pretrain(
 def _run(request: "PretrainRequest") -> "PretrainResult":
     from penjing.launching import PEER_LOST, end_with_launcher, note_bad_input
     from penjing.phases import shown_phases
-    from penjing.termination import TERMINATED
+    from penjing.termination import TERMINATED, orderly_end
     from tools.errors import InputError
+    from tools.pretrain import CHECKPOINT_FOLDER, PretrainingStoppedError
     from tools.pretrain import pretrain as run_pretrain
     from tools.ranks import PeerLostError
 
     end_with_launcher()
+    is_rank = "TORCHELASTIC_RUN_ID" in os.environ
+    words = "Training stops after this step, and writes down where it is. Ctrl-C again ends it at once."
     try:
-        with shown_phases() as show:
-            return run_pretrain(request, show)
+        # A rank is told to end by the terminal and by its launcher, which waits for half a minute.
+        with shown_phases() as show, orderly_end(words, patient=is_rank) as end:
+
+            def heard(progress: "Progress") -> None:
+                end.may_wait = progress.phase == "growing"
+                show(progress)
+
+            def stop() -> bool:
+                end.may_wait = True
+                return end.asked
+
+            return run_pretrain(request, heard, stop)
     except PeerLostError as error:
         # Whoever started the ranks says which one was the first to end.
         raise typer.Exit(PEER_LOST) from error
@@ -179,10 +193,17 @@ def _run(request: "PretrainRequest") -> "PretrainResult":
         if not note_bad_input(str(error)):
             raise
         raise typer.Exit(BAD_INPUT) from error
+    except PretrainingStoppedError as error:
+        if is_rank:
+            raise typer.Exit(TERMINATED) from None
+        where = f"after step {error.step:,} of {error.steps:,}"
+        raise WorkInterruptedError(f"Interrupted {where}; the same command goes on from there.") from None
     except KeyboardInterrupt:
-        if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if is_rank:
+            raise typer.Exit(TERMINATED) from None
+        if not (request.output / CHECKPOINT_FOLDER).is_dir():
             raise
-        raise typer.Exit(TERMINATED) from None
+        raise WorkInterruptedError("Interrupted; the same command goes on from the last checkpoint.") from None
 
 
 def _is_first_rank() -> bool:

@@ -97,16 +97,29 @@ class PretrainResult(BaseModel):
     model: Path | None = None
 
 
-def pretrain(request: PretrainRequest, report: Say = lambda progress: None) -> PretrainResult:
+class PretrainingStoppedError(Exception):
+    """Training was asked to stop, and has written a checkpoint after `step` of its `steps` steps."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"stopped after step {step:,} of {steps:,}")
+        self.step, self.steps = step, steps
+
+
+def pretrain(
+    request: PretrainRequest, report: Say = lambda progress: None, stop: Callable[[], bool] = lambda: False
+) -> PretrainResult:
     """Grow `request.source` to its target and write it; go on from a checkpoint where the output folder has one.
 
-    Raises InputError for what the user can mend. A loss that is not finite and a lack of memory are results: the last
-    good checkpoint stays.
+    `stop` is asked after each step, on every rank. Where one says so, training stops there, and the same request goes
+    on from there.
+
+    Raises InputError for what the user can mend, and PretrainingStoppedError where it was stopped. A loss that is not
+    finite and a lack of memory are results: the last good checkpoint stays.
     """
     from tools.pretraining.pretraining_run import run
 
     require_same_config(request)
-    return run(request, report, time.monotonic())
+    return run(request, report, stop, time.monotonic())
 
 
 def finished_result(request: PretrainRequest) -> PretrainResult | None:

@@ -86,6 +86,16 @@ def same_on_all(number: int) -> bool:
     return int(least_and_most[0]) == -int(least_and_most[1])
 
 
+def any_rank(says: bool) -> bool:
+    """Whether any rank has called with True; every rank gets the same answer."""
+    if world_size() == 1:
+        return says
+    found = torch.tensor([float(says)])
+    with _together():
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return bool(found.item())
+
+
 @torch.no_grad()
 def sum_over_ranks(tensors: Sequence[torch.Tensor]) -> None:
     """Replace each tensor by its sum over all ranks, in place.

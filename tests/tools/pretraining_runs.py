@@ -53,11 +53,11 @@ def drops_of(output: Path) -> list[dict[str, Any]]:
     return [line for line in log_of(output) if line.get("event") == "drop"]
 
 
-def interrupt(request: PretrainRequest, step: int) -> None:
-    """Run `request` until so many of its steps are done, and no further."""
+def interrupt(request: PretrainRequest, step: int, phase: str = "growing") -> None:
+    """Run `request` until so many steps of a phase are done, and no further."""
 
     def stop(progress: Progress) -> None:
-        if progress.phase == "growing" and progress.done == step:
+        if progress.phase == phase and progress.done == step:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

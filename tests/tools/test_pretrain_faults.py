@@ -60,6 +60,16 @@ def test_going_on_from_a_checkpoint_is_bit_exact(pretraining_request: Any, recip
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_what_is_trained_is_not_trained_again_where_measuring_fails(pretraining_request: Any) -> None:
+    request = pretraining_request()
+    interrupt(request, 0, "measuring, grown")
+    told: list[Progress] = []
+    result = pretrain(request, told.append)
+    assert "growing" not in {progress.phase for progress in told}
+    whole = pretrain(pretraining_request(output="whole"))
+    assert (result.loss, result.architecture, result.events) == (whole.loss, whole.architecture, whole.events)
+
+
 def test_when_fewer_tokens_are_read_does_not_hang_on_restarts(pretraining_request: Any) -> None:
     """Killed after its widest layer has shrunk, before enough is known of it to read only some of the steps."""
     whole = pretraining_request(output="whole", tokens=60 * 32)

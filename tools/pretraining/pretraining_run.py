@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from transformers import PreTrainedModel
@@ -20,6 +21,7 @@ from tools.pretrain import (
     MODEL_FOLDER,
     PICTURE_FILE,
     RESULT_FILE,
+    PretrainingStoppedError,
     PretrainRequest,
     PretrainResult,
     Say,
@@ -50,7 +52,7 @@ from tools.pruning.pruner import Pruner
 from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
 from tools.pruning.schedule import DropSchedule
-from tools.ranks import local_rank, rank, same_on_all, start_ranks, stop_ranks, wait_for_all
+from tools.ranks import any_rank, local_rank, rank, same_on_all, start_ranks, stop_ranks, wait_for_all
 from tools.requests import Progress
 from tools.settings import Recipe
 from tools.sources import Source, load_model, resolve_source
@@ -61,8 +63,8 @@ if TYPE_CHECKING:
 
 
 @freed_memory_kept()
-def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult:
-    """Grow, or go on growing; what is finished is given as it is. Raises InputError for what the user can mend."""
+def run(request: PretrainRequest, report: Say, stop: Callable[[], bool], started: float) -> PretrainResult:
+    """Grow, or go on growing; what is finished is given as it is. Raises what `tools.pretrain.pretrain` does."""
     checkpoint = request.output / CHECKPOINT_FOLDER
     start_ranks()
     try:
@@ -73,7 +75,7 @@ def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult
             )
         if stored is not None:
             return stored
-        return _Run(request, report if rank() == 0 else _silent, started).go()
+        return _Run(request, report if rank() == 0 else _silent, stop, started).go()
     finally:
         stop_ranks()
 
@@ -81,8 +83,8 @@ def run(request: PretrainRequest, report: Say, started: float) -> PretrainResult
 class _Run:
     """The parts of one run, in the order in which they are made."""
 
-    def __init__(self, request: PretrainRequest, report: Say, started: float) -> None:
-        self._request, self._report, self._started = request, report, started
+    def __init__(self, request: PretrainRequest, report: Say, stop: Callable[[], bool], started: float) -> None:
+        self._request, self._report, self._stop, self._started = request, report, stop, started
         self._source, self._corpus, self._warnings = self._prepare()
         self._space = space_of(request, self._source.architecture)
         require_reachable(self._source.architecture, self._space, request.types)
@@ -224,15 +226,19 @@ class _Run:
 
     def _train(self, trainer: Trainer, growth: Growth) -> Failure | None:
         """Train to the end of the token budget; a loss that is not finite or a lack of memory is a result."""
-        steps = self._request.steps
+        steps, every = self._request.steps, self._request.checkpoint_steps
 
         def on_step(phase: str, done: int, total: int, loss: float) -> None:
             at = trainer.step if phase == "growing" else done
             self._report(Progress(phase=phase, done=at, total=steps if phase == "growing" else total, loss=loss))
 
         def after_step(done: int) -> None:
-            if trainer.step % self._request.checkpoint_steps == 0 and trainer.step < steps:
+            stops = any_rank(self._stop())
+            # After the last step too, where one is there already: measuring and writing may still fail.
+            if stops or trainer.step % every == 0 or trainer.step == steps > every:
                 save_growth(self._checkpoint, trainer, growth)
+            if stops:
+                raise PretrainingStoppedError(trainer.step, steps)
 
         try:
             if trainer.step == 0:
