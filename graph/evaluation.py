@@ -18,6 +18,7 @@ from memory.trial_sequence import TrialSequence
 from memory.views import TrialView
 from tools.measurement import Measurement
 from tools.requests import Progress, TrialRequest
+from tools.trial_folder import count_anew, drop_checkpoint
 
 
 async def evaluate_trial(context: SearchContext, number: int) -> TrialView:
@@ -111,6 +112,9 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
         # Expected once there is a place: what ended meanwhile says how long it takes.
         context.spending.evaluation(trial.number, _expected(context, request), waiting) as most,
     ):
+        begun = context.folder.begun / request.folder.name
+        begun.parent.mkdir(parents=True, exist_ok=True)
+        begun.touch()
         started = time.monotonic()
         measurement = await grow(context, request, trial.number, most)
         seconds = time.monotonic() - started
@@ -118,11 +122,16 @@ async def _pay(context: SearchContext, trial: TrialView, request: TrialRequest) 
         failure = measurement.failure
         cut_off = failure is not None and failure.kind == "time_limit" and most is not None and most < limit
         if cut_off:
-            # Paid for all the same: recorded, but not as the trial's result.
+            # Paid for all the same: recorded, but not as the trial's result. With more budget it is gone on with.
+            count_anew(request.folder)
             key = f"{key}/{trial.name}/cut off {len(records.evaluations(run_id))}"
         elif failure is not None or (context.config.max_latency_ms is not None and records.evaluation(key) is not None):
             # A failure may be the machine's. Or there is one already, whose times do not hold here.
             key = _own_key(request, trial)
+        if not cut_off:
+            if failure is not None:
+                drop_checkpoint(request.folder)
+            begun.unlink(missing_ok=True)
         if failure is not None and not measurement.seconds:
             measurement = measurement.model_copy(update={"seconds": seconds})
         evaluation = records.add_evaluation(

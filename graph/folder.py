@@ -81,6 +81,11 @@ class RunFolder:
         return self.path / "guidance.md"
 
     @property
+    def begun(self) -> Path:
+        """A file, by its key, for each evaluation that the run began to pay for and that has no end yet."""
+        return self.path / "begun"
+
+    @property
     def private_vectors(self) -> Path:
         return self.path / "vectors"
 

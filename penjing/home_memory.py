@@ -46,6 +46,7 @@ from penjing.configuration import in_words
 from penjing.documents import status_of
 from penjing.sessions import home_folder
 from tools.errors import InputError
+from tools.trial_folder import drop_checkpoint
 
 Kind = Literal["designs", "lessons", "prompts"]
 KINDS: tuple[Kind, ...] = ("designs", "lessons", "prompts")
@@ -191,6 +192,8 @@ class Memory:
             gone = forget_run(self.records, run_id)
             for name in gone.folders:
                 shutil.rmtree(self.home.evaluation(name), ignore_errors=True)
+            for begun in folder.begun.glob("*"):
+                drop_checkpoint(self.home.evaluation(begun.name))
             shutil.rmtree(folder.path, ignore_errors=True)
         self._bring_in_line()
         return gone

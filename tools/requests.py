@@ -101,6 +101,8 @@ class TrialRequest(BaseModel):
     fidelity: Fidelity = "short_training"
     folder: Path
     accuracy: AccuracyRequest | None = None
+    checkpoint_seconds: float | None = 300.0
+    """While it trains it is written down so often, for whoever goes on with it; None: never."""
 
     @property
     def key(self) -> str:

@@ -21,62 +21,91 @@ from tools.pretraining.compute import choose_compute
 from tools.pretraining.corpus import load_corpus
 from tools.pretraining.distillation import freeze
 from tools.pretraining.growth import Growth
+from tools.pretraining.growth_checkpoint import load_growth, load_model_of_growth, physical_shape, save_growth
 from tools.pretraining.trainer import Trainer
 from tools.pruning.saliency import Saliency
 from tools.requests import Progress, ReportProgress, TrialRequest
 from tools.sources import load_model
 from tools.staging import settle
 from tools.survey_folder import SALIENCY_FILE, STATE_FOLDER, STATISTICS_FILE, require_beginning
-from tools.trial_folder import MODEL_FOLDER, TASKS_FOLDER, has_weights, store_measurement, stored_measurement
+from tools.trial_folder import (
+    CHECKPOINT_FOLDER,
+    MODEL_FOLDER,
+    TASKS_FOLDER,
+    TrialNotes,
+    begun_trial,
+    drop_checkpoint,
+    has_weights,
+    store_measurement,
+    stored_measurement,
+)
 
 
 @freed_memory_kept()
 def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
-    """Grow and measure `request.design`. Raises NotFiniteError, MemoryError, OSError: results for a worker."""
+    """Grow and measure `request.design`, or go on with it where an interrupted search has left it.
+
+    Raises NotFiniteError, MemoryError, OSError: results for a worker.
+    """
     if (stored := stored_measurement(request.folder)) is not None and has_weights(request.folder):
         return stored
     require_beginning(request.survey)
-    started = time.monotonic()
+    for name in (MODEL_FOLDER, CHECKPOINT_FOLDER):
+        # Whoever asks for a trial has its folder alone.
+        settle(request.folder / name)
+    begun, checkpoint = begun_trial(request.folder), request.folder / CHECKPOINT_FOLDER
+    started = time.monotonic() - (0.0 if begun is None else begun.seconds)
     survey, recipe = request.survey, request.recipe
     compute = choose_compute(recipe.precision)
     corpus = load_corpus(survey.corpus_path)
     report(Progress(phase="cutting", done=0, total=1))
-    model = load_model(survey.source_path)
+    model = load_model(survey.source_path) if begun is None else load_model_of_growth(checkpoint, survey.source_path)
     compute.place(model)
     teacher = None
     if recipe.distillation > 0:
         teacher = freeze(load_model(survey.source_path))
         compute.place(teacher)
     trainer = Trainer(model, corpus.train, recipe, compute, request.seed, teacher=teacher)
-    load_training_state(trainer, survey.folder / STATE_FOLDER)
     saliency = Saliency.load(survey.folder / SALIENCY_FILE)
     statistics = load_file(survey.folder / STATISTICS_FILE)
     steps = 0 if request.fidelity == "one_shot" else recipe.training_steps
     if steps == 0:
         # Without training there is nothing to spread the cuts over.
         recipe = recipe.model_copy(update={"drops": 1, "update_steps": 1})
+    physical = physical_shape(model, survey.architecture)
     growth = Growth.into_design(
-        trainer, survey.architecture, request.design, recipe, saliency, statistics, request.seed
+        trainer, survey.architecture, request.design, recipe, saliency, statistics, request.seed, physical
     )
-    growth.begin()
+    if begun is None:
+        load_training_state(trainer, survey.folder / STATE_FOLDER)
+        growth.begin()
+    else:
+        load_growth(checkpoint, trainer, growth)
 
     def loss_now(phase: str) -> float:
         report(Progress(phase=phase, done=0, total=1))
         return validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
 
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
-        report(Progress(phase=phase, done=done, total=total, loss=step_loss))
+        report(Progress(phase=phase, done=trainer.step - recipe.warmup_steps, total=steps, loss=step_loss))
 
     # With several cuts the first one does not show what the design costs untrained.
     at_once = recipe.drops == recipe.update_steps == 1
-    before = loss_now("measuring, cut") if at_once else None
-    growth.train(steps, on_step)
+    before = begun.loss_before_training if begun else loss_now("measuring, cut") if at_once else None
+    written = time.monotonic()
+
+    def after_step(done: int) -> None:
+        nonlocal written
+        if (every := request.checkpoint_seconds) is not None and time.monotonic() - written >= every:
+            notes = TrialNotes(seconds=time.monotonic() - started, loss_before_training=before)
+            save_growth(checkpoint, trainer, growth, notes)
+            written = time.monotonic()
+
+    growth.train(recipe.warmup_steps + steps - trainer.step, on_step, after_step)
     growth.end()
     loss = before if before is not None and not steps else loss_now("measuring, grown")
     latency = decode_latency(model)
     report(Progress(phase="saving", done=0, total=1))
-    # Whoever asks for a trial has its folder alone.
-    settle(request.folder / MODEL_FOLDER)
     save_compact(model, request.design, request.folder / MODEL_FOLDER)
     scored: dict[str, Any] = {}
     if request.accuracy is not None:
@@ -105,4 +134,5 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
         **scored,
     )
     store_measurement(request.folder, measurement)
+    drop_checkpoint(request.folder)
     return measurement

@@ -59,10 +59,12 @@ class Growth:
         saliency: Saliency,
         statistics: dict[str, torch.Tensor],
         seed: int = 0,
+        physical: Architecture | None = None,
     ) -> "Growth":
         """Growth from a surveyed `source` to `target` in `recipe.drops` events; the survey's figures run on.
 
-        The first event comes in `begin()`. Raises InputError where the events do not fit in the steps.
+        The first event comes in `begin()`, after the steps of the warm-up. `physical` is the shape of a model that was
+        begun before; `restore` puts the rest where it was. Raises InputError where the events do not fit in the steps.
         """
         per_step = -(-recipe.batch_size // min(recipe.micro_batch_size, recipe.batch_size))
         moments = InputStatistics(trainer.model, recipe.moment_decay, recipe.moment_tokens)
@@ -70,8 +72,8 @@ class Growth:
         ranking = make_ranking(recipe, trainer.model, moments, seed)
         ranking.start_from(saliency, recipe.warmup_steps * per_step)
         drop_steps = max(1, round(recipe.drop_share * recipe.training_steps))
-        policy = TowardsDesign(DropSchedule(source, target, recipe.drops, drop_steps), first=trainer.step)
-        pruner = Pruner(trainer.model, source, recipe, ranking, moments, [trainer.optimizer])
+        policy = TowardsDesign(DropSchedule(source, target, recipe.drops, drop_steps), first=recipe.warmup_steps)
+        pruner = Pruner(trainer.model, physical or source, recipe, ranking, moments, [trainer.optimizer])
         widths = SpaceSettings(max_parameters=target.parameters, ffn_multiple=1, hidden_multiple=1)
         return cls(trainer, pruner, policy, Recording(ranking, moments), source, widths)
 

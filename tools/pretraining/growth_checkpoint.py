@@ -7,7 +7,7 @@ and the first rank goes on from the sum, the others from nothing, which is the s
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedModel
@@ -17,45 +17,55 @@ from tools.errors import InputError
 from tools.export.compact import model_from_tensors, rms_norm_eps
 from tools.pretraining.checkpoint import load_training_state, save_training_state
 from tools.pretraining.growth import Growth
+from tools.pretraining.state_files import (
+    GROWTH_FILE,
+    GROWTH_TENSOR_FILE,
+    NOTES_FILE,
+    STATE_FILE,
+    TENSOR_FILES,
+    TRAINING_FOLDER,
+)
 from tools.pretraining.trainer import Trainer
 from tools.pruning.blocks import blocks, embedding
 from tools.pruning.drop_event import DropEvent
 from tools.ranks import rank
 from tools.staging import staged_directory
 
-_TRAINING, _GROWTH, _STATE = "training", "growth.safetensors", "growth.json"
 _EVENTS = TypeAdapter(list[DropEvent])
 
 
-def save_growth(folder: Path, trainer: Trainer, growth: Growth) -> None:
+def save_growth(folder: Path, trainer: Trainer, growth: Growth, notes: BaseModel | None = None) -> None:
     """Replace the checkpoint in `folder`; a write that fails leaves the old one whole. All ranks must call.
 
     The live tensors may be larger than the design, while removed groups stand as zeros; both shapes are written.
+    `notes` are kept beside for whoever asked for the training.
     """
     tensors = growth.tensors()
     if rank() > 0:
         return
     with staged_directory(folder, overwrite=True) as staged:
-        save_training_state(trainer, staged / _TRAINING)
-        save_file(tensors, staged / _GROWTH)
+        save_training_state(trainer, staged / TRAINING_FOLDER)
+        save_file(tensors, staged / GROWTH_TENSOR_FILE)
         state = {
             "design": growth.design.model_dump(mode="json"),
             "physical": physical_shape(trainer.model, growth.design).model_dump(mode="json"),
             "rms_norm_eps": rms_norm_eps(trainer.model),
             "events": _EVENTS.dump_python(growth.events, mode="json"),
         }
-        (staged / _STATE).write_text(json.dumps(state, indent=1))
+        (staged / GROWTH_FILE).write_text(json.dumps(state, indent=1))
+        if notes is not None:
+            (staged / NOTES_FILE).write_text(notes.model_dump_json())
 
 
 def has_growth(folder: Path) -> bool:
     """Whether a checkpoint is there."""
-    return (folder / _STATE).is_file()
+    return (folder / GROWTH_FILE).is_file()
 
 
 def resumed_step(folder: Path) -> int:
     """The optimiser steps that were done at the checkpoint. Raises InputError where it is damaged."""
     try:
-        return int(json.loads((folder / _TRAINING / "state.json").read_text())["step"])
+        return int(json.loads((folder / TRAINING_FOLDER / STATE_FILE).read_text())["step"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"The checkpoint in {folder} is damaged: remove the folder to begin anew.") from error
 
@@ -63,8 +73,8 @@ def resumed_step(folder: Path) -> int:
 def load_model_of_growth(folder: Path, source_path: Path) -> PreTrainedModel:
     """The live model at its physical shape. Raises InputError where the checkpoint is damaged."""
     try:
-        state = json.loads((folder / _STATE).read_text())
-        tensors = load_file(folder / _TRAINING / "weights.safetensors")
+        state = json.loads((folder / GROWTH_FILE).read_text())
+        tensors = load_file(folder / TRAINING_FOLDER / TENSOR_FILES[0])
         config = AutoConfig.from_pretrained(str(source_path), local_files_only=True)
         config.rms_norm_eps = state["rms_norm_eps"]
         model = model_from_tensors(config, Architecture.model_validate(state["physical"]), tensors)
@@ -81,11 +91,11 @@ def load_growth(folder: Path, trainer: Trainer, growth: Growth) -> None:
     Raises InputError where the checkpoint is damaged.
     """
     try:
-        state = json.loads((folder / _STATE).read_text())
-        load_training_state(trainer, folder / _TRAINING)
+        state = json.loads((folder / GROWTH_FILE).read_text())
+        load_training_state(trainer, folder / TRAINING_FOLDER)
         events = _EVENTS.validate_python(state["events"])
         design = Architecture.model_validate(state["design"])
-        growth.restore(load_file(folder / _GROWTH), design, events)
+        growth.restore(load_file(folder / GROWTH_TENSOR_FILE), design, events)
     except (OSError, ValueError, KeyError, SafetensorError, ValidationError) as error:
         raise InputError(f"The checkpoint in {folder} is damaged: remove the folder to begin anew.") from error
 

@@ -51,7 +51,8 @@ class TowardsDesign(DropPolicy):
         return None if event is None else self._schedule.design(event)
 
     def is_finished(self, step: int, current: Architecture, events: Sequence[DropEvent]) -> bool:
-        return len(events) >= self._schedule.events
+        # An event that has nothing to remove is none.
+        return current == self._schedule.target
 
 
 class TowardsSize(DropPolicy):
