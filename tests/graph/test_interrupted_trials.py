@@ -1,5 +1,6 @@
 """A search that ends in the middle of a trial's training goes on in the middle of it."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ STEPS = 250
 
 
 @pytest.fixture
-def config(config_of: Callable[..., SearchConfig]) -> SearchConfig:
+def config(config_of: Callable[..., SearchConfig], monkeypatch: pytest.MonkeyPatch) -> SearchConfig:
     """One trial of some seconds, written down after each step."""
+    monkeypatch.setattr(tools.trial, "WRITING_SHARE", math.inf)
     recipe = {"warmup_steps": 2, "training_steps": STEPS, "batch_size": 2, "micro_batch_size": 1}
     return config_of(trials=1, llm_share=0.0, recipe=recipe, trial_checkpoint_seconds=0.0)
 

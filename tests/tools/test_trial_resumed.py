@@ -1,11 +1,14 @@
 """A trial that was interrupted in the middle of its training: going on is bit-exact, and nothing is trained twice."""
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tools.trial
 from graph.config import SearchConfig
 from tools.architecture import Architecture, LayerShape
 from tools.measurement import Measurement
@@ -17,6 +20,11 @@ from tools.trial_folder import CHECKPOINT_FOLDER, TrialNotes, begun_trial, count
 
 RECIPE = Recipe(warmup_steps=2, training_steps=8, batch_size=2, micro_batch_size=1, precision="float32")
 STEPS = list(range(1, 9))
+
+
+@pytest.fixture(autouse=True)
+def written_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools.trial, "WRITING_SHARE", math.inf)
 
 
 class Interrupted(BaseException):
@@ -143,3 +151,19 @@ def test_short_trials_write_nothing_down(trial_of: Callable[..., TrialRequest]) 
         request = trial_of(f"trial {seconds}").model_copy(update={"checkpoint_seconds": seconds})
         interrupt(request, 7)
         assert not (request.folder / CHECKPOINT_FOLDER).exists()
+
+
+def test_what_is_long_to_write_is_written_seldom(
+    trial_of: Callable[..., TrialRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, written = tools.trial.save_growth, []
+
+    def slow_save(*arguments: Any) -> None:
+        time.sleep(0.1)
+        written.append(1)
+        save(*arguments)
+
+    monkeypatch.setattr(tools.trial, "save_growth", slow_save)
+    monkeypatch.setattr(tools.trial, "WRITING_SHARE", 0.001)
+    run_trial(trial_of(), lambda _: None)
+    assert len(written) == 1
