@@ -43,7 +43,7 @@ _WITHOUT_EFFECT = {
     "approve",
     "mlflow_models",
     "outage_seconds",
-    "trial_checkpoint_seconds",
+    "checkpoint_seconds",
 }
 
 
@@ -166,11 +166,11 @@ class SearchConfig(ChatSettings, GoalSettings, FidelitySettings, StoreSettings, 
         "a time; local, this process; ray, tasks of Ray on this machine; ray:ADDRESS, on the cluster there",
     )
     ray: RaySettings = RaySettings()
-    trial_checkpoint_seconds: float | None = Field(
+    checkpoint_seconds: float | None = Field(
         300.0,
         ge=0,
-        description="a trial that trains for longer is written down so often, and a search that was "
-        "interrupted goes on in the middle of it; null: never",
+        description="a survey or a trial that trains for longer is written down so often, and a "
+        "search that was interrupted goes on in the middle of it; null: never",
     )
     keep_models: int = Field(3, ge=1, description="trained weights are kept for this many best trials and trial 0")
     mlflow_models: bool = Field(

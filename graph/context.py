@@ -100,7 +100,7 @@ class RunContext:
             fidelity=fidelity,
             folder=config.home,
             accuracy=self.accuracy,
-            checkpoint_seconds=config.trial_checkpoint_seconds,
+            checkpoint_seconds=config.checkpoint_seconds,
         )
         return request.model_copy(update={"folder": self.home.evaluation(request.key)})
 

@@ -13,6 +13,7 @@ from tools.fidelity import Fidelity
 from tools.measurement import Measurement
 from tools.settings import DataSettings, Recipe
 
+CHECKPOINT_SECONDS = 300.0
 NUMERICS_VERSION = 4
 """Raised when the same request would give another result, so that cached results are not taken for new ones."""
 
@@ -66,6 +67,8 @@ class SurveyRequest(BaseModel):
     accuracy: AccuracyRequest | None = None
     artifacts: str | None = None
     """Where surveys are kept besides, for other machines; see `tools.artifacts`."""
+    checkpoint_seconds: float | None = CHECKPOINT_SECONDS
+    """While it trains it is written down so often, for whoever goes on with it; None: never."""
 
 
 class Survey(BaseModel):
@@ -101,8 +104,8 @@ class TrialRequest(BaseModel):
     fidelity: Fidelity = "short_training"
     folder: Path
     accuracy: AccuracyRequest | None = None
-    checkpoint_seconds: float | None = 300.0
-    """While it trains it is written down so often, for whoever goes on with it; None: never."""
+    checkpoint_seconds: float | None = CHECKPOINT_SECONDS
+    """As that of a survey."""
 
     @property
     def key(self) -> str:

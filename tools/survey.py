@@ -4,6 +4,7 @@ The warm-up's end state (weights, optimiser moments, input statistics) is where 
 paid for once. Everything is kept in the cache folder under the survey's key and reused by later runs.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 
 from tools.accuracy import score_directory
 from tools.artifacts import Artifacts
+from tools.checkpoint_pace import CheckpointPace
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.freed_memory import freed_memory_kept
@@ -31,6 +33,7 @@ from tools.pruning.recording import Recording
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
 from tools.sources import Source, load_model, resolve_source
 from tools.staging import settle, staged_directory
+from tools.survey_checkpoint import SurveyNotes, begun_survey, load_begun_survey, save_begun_survey
 from tools.survey_folder import (
     SALIENCY_FILE,
     STATE_FOLDER,
@@ -118,25 +121,39 @@ def _survey(
     folder: Path,
     report: ReportProgress,
 ) -> Survey:
-    started = time.monotonic()
-    recipe = request.recipe
+    recipe, checkpoint = request.recipe, folder.with_name(f"{folder.name}.begun")
+    settle(checkpoint)
+    begun = begun_survey(checkpoint)
+    started = time.monotonic() - (0.0 if begun is None else begun.seconds)
     model = load_model(source.path)
     compute.place(model)
-    report(Progress(phase="measuring, source", done=0, total=1))
-    loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
-    latency = decode_latency(model)
+    if begun is None:
+        report(Progress(phase="measuring, source", done=0, total=1))
+        loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+        latency_ms = decode_latency(model).median_ms
+    else:
+        loss, latency_ms = begun.loss, begun.latency_ms
     # The source would be its own teacher.
     plain = recipe.model_copy(update={"distillation": 0.0})
     trainer = Trainer(model, corpus.train, plain, compute, request.seed)
     statistics = InputStatistics(model, recipe.moment_decay, recipe.moment_tokens)
     recording = Recording(make_ranking(recipe, model, statistics, request.seed), statistics)
+    if begun is not None:
+        load_begun_survey(checkpoint, trainer, recording)
 
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
-        report(Progress(phase=phase, done=done, total=total, loss=step_loss))
+        report(Progress(phase=phase, done=trainer.step, total=recipe.warmup_steps, loss=step_loss))
+
+    pace = CheckpointPace(request.checkpoint_seconds)
+
+    def write() -> None:
+        notes = SurveyNotes(seconds=time.monotonic() - started, loss=loss, latency_ms=latency_ms)
+        save_begun_survey(checkpoint, trainer, recording, notes)
 
     recording.start()
     try:
-        trainer.train(recipe.warmup_steps, "taking saliency", on_step, recording)
+        steps = recipe.warmup_steps - trainer.step
+        trainer.train(steps, "taking saliency", on_step, recording, lambda done: pace.write_if_due(write))
     finally:
         recording.stop()
     survey = Survey(
@@ -153,13 +170,14 @@ def _survey(
             loss,
             fidelity="source",
             parameters=source.architecture.parameters,
-            latency_ms=latency.median_ms,
+            latency_ms=latency_ms,
             seconds=time.monotonic() - started,
             peak_memory_mb=peak_memory_mb(),
             precision=compute.precision,
         ),
     )
     _store(survey, trainer, recording, folder)
+    shutil.rmtree(checkpoint, ignore_errors=True)
     return survey
 
 

@@ -4,13 +4,13 @@ The function that workers run, in this process, a subprocess or on another machi
 folder before it is returned, so that a search killed a moment later finds it there and does not pay again.
 """
 
-import math
 import time
 from typing import Any
 
 from safetensors.torch import load_file
 
 from tools.accuracy import score_live
+from tools.checkpoint_pace import CheckpointPace
 from tools.evaluation.edge import decode_latency
 from tools.evaluation.perplexity import validation_loss
 from tools.export.compact import save_compact
@@ -40,9 +40,6 @@ from tools.trial_folder import (
     store_measurement,
     stored_measurement,
 )
-
-WRITING_SHARE = 0.02
-"""Of its time a trial spends at most this share on checkpoints, however large the model is."""
 
 
 @freed_memory_kept()
@@ -96,18 +93,13 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     # With several cuts the first one does not show what the design costs untrained.
     at_once = recipe.drops == recipe.update_steps == 1
     before = begun.loss_before_training if begun else loss_now("measuring, cut") if at_once else None
-    every = math.inf if request.checkpoint_seconds is None else request.checkpoint_seconds
-    due = time.monotonic() + every
+    pace = CheckpointPace(request.checkpoint_seconds)
 
-    def after_step(done: int) -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due:
-            save_growth(checkpoint, trainer, growth, TrialNotes(seconds=now - started, loss_before_training=before))
-            written = time.monotonic()
-            due = written + max(every, (written - now) / WRITING_SHARE)
+    def write() -> None:
+        notes = TrialNotes(seconds=time.monotonic() - started, loss_before_training=before)
+        save_growth(checkpoint, trainer, growth, notes)
 
-    growth.train(recipe.warmup_steps + steps - trainer.step, on_step, after_step)
+    growth.train(recipe.warmup_steps + steps - trainer.step, on_step, lambda done: pace.write_if_due(write))
     growth.end()
     loss = before if before is not None and not steps else loss_now("measuring, grown")
     latency = decode_latency(model)

@@ -49,6 +49,7 @@ async def take_survey(context: RunContext, left: float | None = None) -> None:
         cache=config.cache,
         accuracy=context.accuracy,
         artifacts=address_of(config.artifacts),
+        checkpoint_seconds=config.checkpoint_seconds,
     )
 
     def report(progress: Progress) -> None:

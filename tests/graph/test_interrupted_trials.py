@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import tools.checkpoint_pace
 import tools.trial
 from graph.config import SearchConfig
 from graph.events import AnyEvent
@@ -24,9 +25,9 @@ STEPS = 250
 @pytest.fixture
 def config(config_of: Callable[..., SearchConfig], monkeypatch: pytest.MonkeyPatch) -> SearchConfig:
     """One trial of some seconds, written down after each step."""
-    monkeypatch.setattr(tools.trial, "WRITING_SHARE", math.inf)
+    monkeypatch.setattr(tools.checkpoint_pace, "WRITING_SHARE", math.inf)
     recipe = {"warmup_steps": 2, "training_steps": STEPS, "batch_size": 2, "micro_batch_size": 1}
-    return config_of(trials=1, llm_share=0.0, recipe=recipe, trial_checkpoint_seconds=0.0)
+    return config_of(trials=1, llm_share=0.0, recipe=recipe, checkpoint_seconds=0.0)
 
 
 def interrupted(config: SearchConfig, step: int) -> SearchSession:
@@ -59,7 +60,7 @@ def test_it_goes_on_in_the_middle(config: SearchConfig) -> None:
     assert trial.measurement is not None and trial.measurement.seconds > notes.seconds
     assert not checkpoints(session) and not list(session.folder.begun.iterdir())
 
-    elsewhere = config.model_copy(update={"home": config.home.with_name("elsewhere"), "trial_checkpoint_seconds": None})
+    elsewhere = config.model_copy(update={"home": config.home.with_name("elsewhere"), "checkpoint_seconds": None})
     whole = SearchSession.start(elsewhere)
     whole.run()
     found = whole.trials()[0].measurement

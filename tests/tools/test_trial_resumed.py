@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import tools.checkpoint_pace
 import tools.trial
 from graph.config import SearchConfig
 from tools.architecture import Architecture, LayerShape
@@ -24,7 +25,7 @@ STEPS = list(range(1, 9))
 
 @pytest.fixture(autouse=True)
 def written_after_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools.trial, "WRITING_SHARE", math.inf)
+    monkeypatch.setattr(tools.checkpoint_pace, "WRITING_SHARE", math.inf)
 
 
 class Interrupted(BaseException):
@@ -164,6 +165,6 @@ def test_what_is_long_to_write_is_written_seldom(
         save(*arguments)
 
     monkeypatch.setattr(tools.trial, "save_growth", slow_save)
-    monkeypatch.setattr(tools.trial, "WRITING_SHARE", 0.001)
+    monkeypatch.setattr(tools.checkpoint_pace, "WRITING_SHARE", 0.001)
     run_trial(trial_of(), lambda _: None)
     assert len(written) == 1
