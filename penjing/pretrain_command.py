@@ -244,7 +244,7 @@ def _print(request: "PretrainRequest", result: "PretrainResult") -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from tools.pretrain import PICTURE_FILE
+    from tools.pretrain import PICTURE_FILE, TRAINING_PICTURE_FILE
 
     console = terminal()
     for warning in result.warnings:
@@ -267,6 +267,6 @@ def _print(request: "PretrainRequest", result: "PretrainResult") -> None:
         console.print(f"Stopped: {result.failure.message}.", highlight=False, markup=False, soft_wrap=True)
         return
     console.print(f"Model: {result.model}", highlight=False, markup=False, soft_wrap=True)
-    if result.events:
-        picture = request.output / PICTURE_FILE
-        console.print(f"Picture of the drops: {picture}", highlight=False, markup=False, soft_wrap=True)
+    pictures = {"training": TRAINING_PICTURE_FILE, **({"drops": PICTURE_FILE} if result.events else {})}
+    for what, name in pictures.items():
+        console.print(f"Picture of the {what}: {request.output / name}", highlight=False, markup=False, soft_wrap=True)

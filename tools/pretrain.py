@@ -1,8 +1,8 @@
 """Pruning-aware pretraining of one model: the source is trained, pruned while it trains, and trained on.
 
 From Python: `penjing.pretrain(PretrainRequest(...))`; from the shell: `penjing pretrain`. Everything lands in the
-output folder: `model/` (opens with transformers), `log.jsonl` (a line for each step and each event), `design.png`,
-`result.json`, and while it runs `checkpoint/`, from which the same request goes on bit for bit.
+output folder: `model/` (opens with transformers), `log.jsonl` (a line for each step and each event), `training.png`,
+`design.png`, `result.json`, and while it runs `checkpoint/`, from which the same request goes on bit for bit.
 """
 
 import json
@@ -22,8 +22,8 @@ from tools.requests import Progress
 from tools.settings import DataSettings, Recipe, SpaceSettings, WidthSettings
 
 CONFIG_FILE, RESULT_FILE, LOG_FILE = "config.json", "result.json", "log.jsonl"
-CHECKPOINT_FOLDER, MODEL_FOLDER, PICTURE_FILE = "checkpoint", "model", "design.png"
-LOCK_FILE = ".lock"
+CHECKPOINT_FOLDER, MODEL_FOLDER, LOCK_FILE = "checkpoint", "model", ".lock"
+PICTURE_FILE, TRAINING_PICTURE_FILE = "design.png", "training.png"
 
 LITTLE_LEFT = 0.05
 """Share of the source below which a target draws a warning; EfficientLLM's curve ends at 451M of 1.7B (Fig. A0)."""
@@ -60,6 +60,9 @@ class PretrainRequest(BaseModel):
     data: DataSettings = DataSettings()
     seed: int = 0
     checkpoint_steps: int = Field(200, ge=1, description="optimiser steps between two checkpoints")
+    validation_steps: int | None = Field(
+        None, ge=1, description="optimiser steps between two looks at the held-out text on the way; null: none"
+    )
     cache: Path = Field(default_factory=cache_folder, description="folder for converted sources and packed corpora")
 
     @model_validator(mode="after")
@@ -172,5 +175,6 @@ def warning_of_target(target_parameters: int, source: Architecture) -> str | Non
 
 
 def _differing(old: dict[str, object], new: dict[str, object]) -> set[str]:
-    # Where caches are makes no difference to what is grown.
-    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - {"cache", "output"}
+    # These make no difference to what is grown.
+    free = {"cache", "output", "checkpoint_steps", "validation_steps"}
+    return {key for key in old.keys() | new.keys() if old.get(key) != new.get(key)} - free

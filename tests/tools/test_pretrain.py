@@ -37,6 +37,19 @@ def test_every_family_is_grown_to_size(pretraining_request: Any, family: str) ->
     assert not (request.output / "checkpoint").exists()
 
 
+def test_looking_at_the_held_out_text_on_the_way_changes_nothing(pretraining_request: Any) -> None:
+    looked = pretraining_request(output="looked", validation_steps=4)
+    plain = pretraining_request()
+    found, expected = pretrain(looked), pretrain(plain)
+    assert losses_of(looked.output) == losses_of(plain.output)
+    assert (found.loss, found.architecture) == (expected.loss, expected.architecture)
+    seen = [line for line in log_of(looked.output) if line.get("event") == "validation"]
+    assert [(line["step"], line["tokens"]) for line in seen] == [(step, 32 * step) for step in (4, 8, 12)]
+    assert found.loss < seen[-1]["loss"] < seen[0]["loss"] < found.source_loss
+    for request in (looked, plain):
+        assert (request.output / "training.png").stat().st_size > 10_000
+
+
 def test_a_design_is_reached_in_a_number_of_drops(pretraining_request: Any, sources: dict[str, Path]) -> None:
     source = resolve_source(str(sources["llama-tied"])).architecture
     shape = LayerShape(num_attention_heads=4, num_key_value_heads=2, intermediate_size=40)

@@ -87,6 +87,13 @@ def test_another_config_is_refused(pretraining_request: Any) -> None:
         pretrain(pretraining_request(seed=1))
 
 
+def test_how_often_it_is_written_down_may_change_on_the_way(pretraining_request: Any) -> None:
+    interrupt(pretraining_request(), 7)
+    told: list[Progress] = []
+    pretrain(pretraining_request(checkpoint_steps=100, validation_steps=6), told.append)
+    assert min(progress.done for progress in told if progress.phase == "growing") == 5
+
+
 def test_a_loss_that_is_not_finite_is_a_result(pretraining_request: Any) -> None:
     request = pretraining_request(recipe={"learning_rate": 1e30, "gradient_clipping": 1e30})
     result = pretrain(request)

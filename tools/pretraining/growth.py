@@ -6,6 +6,7 @@ any more, and training goes on at full speed.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cache
 
 import torch
@@ -112,6 +113,10 @@ class Growth:
         self._pruner.finish()
         if self._after_cut is not None and self._pruner.compactions > compactions:
             self._after_cut()
+
+    def unrecorded(self) -> AbstractContextManager[None]:
+        """Within the block the model may be used for something else than its training."""
+        return self._recording.paused()
 
     @property
     def design(self) -> Architecture:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import torch
 from transformers import PreTrainedModel
 
 from tools.errors import InputError
@@ -21,6 +22,7 @@ from tools.pretrain import (
     MODEL_FOLDER,
     PICTURE_FILE,
     RESULT_FILE,
+    TRAINING_PICTURE_FILE,
     PretrainingStoppedError,
     PretrainRequest,
     PretrainResult,
@@ -45,6 +47,7 @@ from tools.pretraining.growth_checkpoint import (
 from tools.pretraining.output_lock import output_locked
 from tools.pretraining.trainer import Trainer
 from tools.pretraining.training_log import TrainingLog
+from tools.pretraining.training_picture import draw_training
 from tools.pruning.drop_policy import DropPolicy, EveryNSteps, TowardsDesign, TowardsSize, require_reachable
 from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.legality import require_part
@@ -116,7 +119,7 @@ class _Run:
             if not resumed:
                 log.event("source", 0, loss=source_loss, parameters=self._source.architecture.parameters)
             trainer, growth, compiler = self._assemble(model, resumed, log)
-            failure = self._train(trainer, growth)
+            failure = self._train(trainer, growth, log)
         if failure is None and growth.design.parameters > self._space.max_parameters:
             self._warnings.append(
                 f"The tokens ended at {growth.design.parameters:,} parameters, above the target of "
@@ -224,7 +227,7 @@ class _Run:
             load_growth(self._checkpoint, trainer, growth)
         return trainer, growth, compiler
 
-    def _train(self, trainer: Trainer, growth: Growth) -> Failure | None:
+    def _train(self, trainer: Trainer, growth: Growth, log: TrainingLog) -> Failure | None:
         """Train to the end of the token budget; a loss that is not finite or a lack of memory is a result."""
         steps, every = self._request.steps, self._request.checkpoint_steps
 
@@ -233,6 +236,7 @@ class _Run:
             self._report(Progress(phase=phase, done=at, total=steps if phase == "growing" else total, loss=loss))
 
         def after_step(done: int) -> None:
+            self._look_on_the_way(trainer, growth, log)
             stops = any_rank(self._stop())
             # After the last step too, where one is there already: measuring and writing may still fail.
             if stops or trainer.step % every == 0 or trainer.step == steps > every:
@@ -254,6 +258,18 @@ class _Run:
             return failure
         return None
 
+    def _look_on_the_way(self, trainer: Trainer, growth: Growth, log: TrainingLog) -> None:
+        """The validation loss after this step, if it is one that is asked for; what is grown does not hang on it."""
+        every = self._request.validation_steps
+        if every is None or trainer.step % every or trainer.step == self._request.steps:
+            return
+        # Compiling for other sizes, and without gradients, would take longer than it saves.
+        with growth.unrecorded(), torch.compiler.set_stance("force_eager"):
+            loss = validation_loss(
+                trainer.model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision
+            )
+        log.event("validation", trainer.step, tokens=trainer.tokens, loss=loss)
+
     def _loss_of(self, model: PreTrainedModel, phase: str) -> float:
         self._report(Progress(phase=phase, done=0, total=1))
         return validation_loss(model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision)
@@ -267,6 +283,7 @@ class _Run:
         output = self._request.output
         if growth.events:
             draw_design(growth.events, output / PICTURE_FILE)
+        draw_training(output / LOG_FILE, result, output / TRAINING_PICTURE_FILE)
         if result.model is not None:
             self._report(Progress(phase="saving", done=0, total=1))
             export_huggingface(model, growth.design, self._source.path, output / MODEL_FOLDER, overwrite=True)

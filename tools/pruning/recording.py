@@ -4,7 +4,8 @@ Once the moments are known well, they are read in every fourth step only (`sampl
 the other steps are dense ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.ranking import Ranking
@@ -58,6 +59,15 @@ class Recording:
             self._attached["statistics"] = self.statistics.attach(sparsely)
         if due or not self.ranking.samples_tokens:
             self._attached["ranking"] = self.ranking.attach(sparsely)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within the block nothing is read of what the model does; afterwards all is as if there had been no block."""
+        self._detach()
+        try:
+            yield
+        finally:
+            self.prepare()
 
     def _detach(self) -> None:
         for detach in self._attached.values():
