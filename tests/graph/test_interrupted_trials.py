@@ -19,7 +19,7 @@ from tools.errors import InputError
 from tools.requests import Survey
 from tools.trial_folder import CHECKPOINT_FOLDER, begun_trial
 
-STEPS = 250
+STEPS = 120
 
 
 @pytest.fixture
@@ -49,13 +49,13 @@ def steps_in(events: Sequence[AnyEvent]) -> list[int]:
 
 
 def test_it_goes_on_in_the_middle(config: SearchConfig) -> None:
-    session = interrupted(config, 200)
+    session = interrupted(config, 90)
     (checkpoint,) = checkpoints(session)
     notes = begun_trial(checkpoint.parent)
     assert notes is not None and [path.name for path in session.folder.begun.iterdir()] == [checkpoint.parent.name]
     resumed = SearchSession.resume(session.run_id, config.home)
     steps = steps_in(list(resumed.stream()))
-    assert steps[0] > 199 and steps[-1] == STEPS, "steps that were written down are not taken again"
+    assert steps[0] > 89 and steps[-1] == STEPS, "steps that were written down are not taken again"
     (trial,) = resumed.trials()
     assert trial.measurement is not None and trial.measurement.seconds > notes.seconds
     assert not checkpoints(session) and not list(session.folder.begun.iterdir())
@@ -74,7 +74,7 @@ def test_what_the_budget_cut_off_is_gone_on_with_and_counted_once(
     save = tools.trial.save_growth
 
     def slow_save(*arguments: Any) -> None:
-        time.sleep(0.02)
+        time.sleep(0.04)
         save(*arguments)
 
     monkeypatch.setattr(tools.trial, "save_growth", slow_save)

@@ -14,7 +14,7 @@ import pytest
 from penjing import termination
 from penjing.termination import orderly_end
 
-STEPS = 300
+STEPS = 220
 PENJING = [sys.executable, "-m", "penjing.main", "pretrain"]
 
 
@@ -26,7 +26,7 @@ def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def words(sources: dict[str, Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A pretraining of 300 steps on a tiny model, with a checkpoint after each 200th."""
+    """a pretraining of 220 steps on a tiny model, with a checkpoint after each 200th."""
     monkeypatch.setenv("PENJING_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
