@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from penjing import termination
+from penjing.commands import app
 from penjing.termination import orderly_end
 
 STEPS = 220
@@ -63,7 +65,8 @@ def interrupted(command: list[str], output: Path, steps: int, kind: signal.Signa
 
 
 def finished(command: list[str], output: Path) -> dict[str, Any]:
-    done = subprocess.run([*command, "--output", str(output), "--json"], capture_output=True, text=True, check=True)
+    done = CliRunner().invoke(app, [*command[len(PENJING) - 1 :], "--output", str(output), "--json"])
+    assert done.exit_code == 0, done.output
     return dict(json.loads(done.stdout))
 
 
