@@ -100,7 +100,9 @@ def test_ranks_end_together(words: list[str], tmp_path: Path) -> None:
         assert found == code and "Traceback" not in said, said
         assert "Interrupted; the same command goes on from the last checkpoint." in said
         taken = steps_of(tmp_path / "out")[-1]
-    assert finished(ranks, tmp_path / "out")["status"] == "finished"
+    last = [*ranks, "--output", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(last, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["status"] == "finished"
     assert steps_of(tmp_path / "out") == list(range(1, STEPS + 1))
 
 
