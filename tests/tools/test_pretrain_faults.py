@@ -94,6 +94,15 @@ def test_how_often_it_is_written_down_may_change_on_the_way(pretraining_request:
     assert min(progress.done for progress in told if progress.phase == "growing") == 5
 
 
+def test_the_seconds_of_all_sessions_count(pretraining_request: Any) -> None:
+    request = pretraining_request()
+    interrupt(request, 7)
+    notes = request.output / "checkpoint" / "notes.json"
+    assert 0 < json.loads(notes.read_text())["seconds"] < 60
+    notes.write_text('{"seconds": 1000}')
+    assert 1000 < pretrain(request).seconds < 1060
+
+
 def test_a_loss_that_is_not_finite_is_a_result(pretraining_request: Any) -> None:
     request = pretraining_request(recipe={"learning_rate": 1e30, "gradient_clipping": 1e30})
     result = pretrain(request)
@@ -203,7 +212,7 @@ def test_a_damaged_checkpoint_is_told(pretraining_request: Any) -> None:
     request = pretraining_request()
     interrupt(request, 7)
     files = [path for path in (request.output / "checkpoint").rglob("*") if path.is_file()]
-    assert len(files) == 5
+    assert len(files) == 6
     for path in files:
         content = path.read_bytes()
         path.write_bytes(content[: len(content) // 2])

@@ -6,6 +6,7 @@ and the first rank goes on from the sum, the others from nothing, which is the s
 
 import json
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
@@ -31,6 +32,7 @@ from tools.pruning.drop_event import DropEvent
 from tools.ranks import rank
 from tools.staging import staged_directory
 
+Notes = TypeVar("Notes", bound=BaseModel)
 _EVENTS = TypeAdapter(list[DropEvent])
 
 
@@ -60,6 +62,14 @@ def save_growth(folder: Path, trainer: Trainer, growth: Growth, notes: BaseModel
 def has_growth(folder: Path) -> bool:
     """Whether a checkpoint is there."""
     return (folder / GROWTH_FILE).is_file()
+
+
+def notes_of_growth(folder: Path, kind: type[Notes]) -> Notes:
+    """The notes that were saved with it. Raises InputError where the checkpoint is damaged."""
+    try:
+        return kind.model_validate_json((folder / NOTES_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"The checkpoint in {folder} is damaged: remove the folder to begin anew.") from error
 
 
 def resumed_step(folder: Path) -> int:

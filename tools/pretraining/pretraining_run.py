@@ -4,9 +4,11 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
+from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from tools.errors import InputError
@@ -40,6 +42,7 @@ from tools.pretraining.growth_checkpoint import (
     has_growth,
     load_growth,
     load_model_of_growth,
+    notes_of_growth,
     physical_shape,
     resumed_step,
     save_growth,
@@ -83,6 +86,12 @@ def run(request: PretrainRequest, report: Say, stop: Callable[[], bool], started
         stop_ranks()
 
 
+class RunNotes(BaseModel):
+    """What a checkpoint says beside what trains: the seconds that the run took until then."""
+
+    seconds: float
+
+
 class _Run:
     """The parts of one run, in the order in which they are made."""
 
@@ -110,6 +119,8 @@ class _Run:
         """Measure the source, train, measure and export the result."""
         request = self._request
         resumed = has_growth(self._checkpoint)
+        if resumed:
+            self._started -= notes_of_growth(self._checkpoint, RunNotes).seconds
         if rank() == 0:
             (request.output / CONFIG_FILE).write_text(request.model_dump_json(indent=1) + "\n")
         model = load_model_of_growth(self._checkpoint, self._source.path) if resumed else load_model(self._source.path)
@@ -240,7 +251,7 @@ class _Run:
             stops = any_rank(self._stop())
             # After the last step too, where one is there already: measuring and writing may still fail.
             if stops or trainer.step % every == 0 or trainer.step == steps > every:
-                save_growth(self._checkpoint, trainer, growth)
+                save_growth(self._checkpoint, trainer, growth, RunNotes(seconds=time.monotonic() - self._started))
             if stops:
                 raise PretrainingStoppedError(trainer.step, steps)
 
@@ -264,7 +275,8 @@ class _Run:
         if every is None or trainer.step % every or trainer.step == self._request.steps:
             return
         # Compiling for other sizes, and without gradients, would take longer than it saves.
-        with growth.unrecorded(), torch.compiler.set_stance("force_eager"):
+        eager = torch.compiler.set_stance("force_eager") if self._recipe.compile else nullcontext()
+        with growth.unrecorded(), eager:
             loss = validation_loss(
                 trainer.model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision
             )
