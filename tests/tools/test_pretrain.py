@@ -121,7 +121,7 @@ def test_calibration_lets_dropping_start_at_once(pretraining_request: Any) -> No
 def test_compiled_blocks_grow_the_same_model(pretraining_request: Any) -> None:
     """Blocks run as they are while they are recorded, and compiled afterwards: once for each shape that is left."""
     plain = pretrain(pretraining_request(output="plain"))
-    compiled = pretrain(pretraining_request(output="compiled", recipe={"compile": True}))
+    compiled = pretrain(pretraining_request(output="compiled", validation_steps=4, recipe={"compile": True}))
     assert compiled.architecture == plain.architecture
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-4)
     assert 0 < compiled.compilations <= len(set(compiled.architecture.layers))
