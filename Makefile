@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 search: install
 	$(BIN)/penjing search --preset quick
 
-# Tests wait for processes that they start, a fifth of the time: there are more of them than cores, and the checks beside them.
+# Tests wait for processes that they start, a fifth of the time: the checks run beside them.
 test:
 	$(MAKE) --no-print-directory -j 2 checks tests
 
@@ -21,7 +21,7 @@ checks: install
 	$(BIN)/python -m tests.security.audit
 
 tests: install programs
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 install: $(VENV)/installed
 
