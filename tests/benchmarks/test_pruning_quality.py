@@ -17,6 +17,7 @@ from benchmarks.growing import Bars
 from benchmarks.pruning_quality import BUDGETS, DENSE, DISTILLED, GROWN, POST_TRAINING, SHARES, UNCUT, rows_of, verdict
 from benchmarks.quality_kept import PRECISIONS, Precision, Row, kept_rows, read
 from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
+from tools.pretrain import PretrainRequest
 from tools.pretraining.compute import Compute
 from tools.pretraining.trainer import Trainer
 
@@ -276,3 +277,10 @@ def test_a_row_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch, caps
     with pytest.raises(SystemExit) as stopped:
         pruning_quality.main()
     assert stopped.value.code == 2 and "'grown'" in capsys.readouterr().err
+
+
+def test_what_a_kept_row_hangs_on() -> None:
+    """A further field of the request would have every grown row measured anew, for hours: say whether it decides one."""
+    decide = "tokens target_parameters target every drops drop_curve calibration_steps types widths recipe data seed"
+    fields = {*decide.split(), "source", "checkpoint_steps"}
+    assert PretrainRequest.model_fields.keys() - quality_kept._WITHOUT_EFFECT == fields
