@@ -280,7 +280,7 @@ def test_a_row_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_what_a_kept_row_hangs_on() -> None:
-    """A further field of the request would have every grown row measured anew, for hours: say whether it decides one."""
+    """With a further field of the request all grown rows are measured anew, for hours: say whether it decides any."""
     decide = "tokens target_parameters target every drops drop_curve calibration_steps types widths recipe data seed"
     fields = {*decide.split(), "source", "checkpoint_steps"}
     assert PretrainRequest.model_fields.keys() - quality_kept._WITHOUT_EFFECT == fields
