@@ -16,7 +16,8 @@ from tools.imports import uncollected
 def live_events(run_id: str, config: SearchConfig, records: Records) -> Generator[AnyEvent, None, None]:
     """Run the search to its end, yield what happens, and record how it stands when nobody works on it any more.
 
-    Closing the generator stops the work. Raises InputError for bad input, and whatever else ended the search.
+    Closing the generator stops the work; what trains ends its step and is written down first, but not at a second
+    KeyboardInterrupt. Raises InputError for bad input, and whatever else ended the search.
     """
     events: queue.SimpleQueue[AnyEvent | None] = queue.SimpleQueue()
     loop = asyncio.new_event_loop()
@@ -29,14 +30,25 @@ def live_events(run_id: str, config: SearchConfig, records: Records) -> Generato
         while (event := events.get()) is not None:
             yield event
     finally:
-        if not task.done():
-            # The search may end of itself just now, and its loop with it: then there is nothing to cancel.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        _settle(run_id, records, task)
+        try:
+            _cancel(loop, task)
+            thread.join()
+        except KeyboardInterrupt:
+            _cancel(loop, task)
+            thread.join()
+            raise
+        finally:
+            _settle(run_id, records, task)
     if not task.cancelled() and (error := task.exception()) is not None:
         raise error
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]") -> None:
+    """Once more means at once."""
+    if not task.done():
+        # The search may end of itself just now, and its loop with it: then there is nothing to cancel.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
 
 
 async def _drive(run_id: str, config: SearchConfig, records: Records, emit: Callable[[AnyEvent], None]) -> None:

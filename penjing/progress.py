@@ -18,7 +18,7 @@ from graph.events import (
     StageEvent,
 )
 from tools.fidelity import fidelity_in_words
-from tools.workers.base import BEGINNING_AGAIN
+from tools.workers.base import GIVEN_AGAIN
 
 # Shares of one trial that its phases take, measured with the quick preset; they only smooth the bar.
 _PHASES = {
@@ -118,7 +118,7 @@ class SearchProgress:
             self._first_trial = time.monotonic()
         self._current = start + (end - start) * (event.done / max(1, event.total))
         self._phase = event.phase
-        self._line(f"trial {event.trial}: {event.phase}", stays=event.phase == BEGINNING_AGAIN)
+        self._line(f"trial {event.trial}: {event.phase}", stays=event.phase == GIVEN_AGAIN)
 
     def _update(self) -> None:
         position = min(float(self._trials), self._done + self._current)

@@ -1,8 +1,11 @@
 """A search on a terminal: its progress while it runs, then what came out; how to go on where it was stopped."""
 
+import contextlib
 import json
+import os
 import signal
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from penjing.approve_command import ask_here
@@ -13,27 +16,48 @@ if TYPE_CHECKING:
     from graph.session import SearchSession
 
 
+_WORDS = "The search ends after this training step, and writes down where it is. Ctrl-C again ends it at once."
+
+
+class _Interruption:
+    """Says at the first signal what is waited for, if anything is."""
+
+    def __init__(self) -> None:
+        self.waits = False
+
+    def heed(self, number: int, frame: FrameType | None) -> None:
+        if self.waits:
+            # What Python would print through may be in the middle of a line of its own.
+            os.write(2, f"\n{_WORDS}\n".encode())
+        self.waits = False
+        raise KeyboardInterrupt
+
+
 def drive_search(session: "SearchSession", as_json: bool) -> None:
     """Drive a search with a progress display, then say what came out."""
     from penjing.documents import show_document
     from penjing.progress import SearchProgress
 
-    # A background job of a shell starts with SIGINT ignored; a search must still be stoppable.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     console = terminal(stderr=True)
     console.print(f"run {session.run_id}", highlight=False)
     already = len([trial for trial in session.trials() if trial.measurement is not None])
     asks = sys.stdin.isatty() and console.is_terminal
     events = session.stream()
+    interruption = _Interruption()
+    # Also where a shell has started this as a background job, with SIGINT ignored: a search must be stoppable.
+    signal.signal(signal.SIGINT, interruption.heed)
     try:
         with SearchProgress(console, session.config.trials, already) as progress:
             for event in events:
+                if event.kind == "progress":
+                    interruption.waits = event.loss is not None
                 progress.show(event)
                 if asks and event.kind == "approval" and not event.decision:
                     with progress.aside():
                         ask_here(session, event.trial, console)
     except KeyboardInterrupt:
-        events.close()
+        with contextlib.suppress(KeyboardInterrupt):
+            events.close()
         raise SearchInterruptedError(f"penjing resume {session.run_id}") from None
     finally:
         # Before the first trial there is nothing to lose: a new search with better settings is the way on.

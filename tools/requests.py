@@ -28,6 +28,11 @@ class Progress(BaseModel):
     total: int
     loss: float | None = None
 
+    @property
+    def is_step(self) -> bool:
+        """Whether a training step was taken, after which the work may be stopped."""
+        return self.loss is not None
+
 
 ReportProgress = Callable[[Progress], None]
 

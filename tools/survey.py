@@ -46,8 +46,11 @@ from tools.survey_folder import (
 _WAIT_SECONDS = 0.5
 
 
-def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
-    """Measure the source and record its saliency, or return the survey that an earlier run left in the cache."""
+def run_survey(request: SurveyRequest, report: ReportProgress, stop: Callable[[], bool] = lambda: False) -> Survey:
+    """Measure the source and record its saliency, or return the survey that an earlier run left in the cache.
+
+    `stop` is asked after each step: see `tools.stopping`. Raises WorkStoppedError.
+    """
 
     def say(phase: str, share: float) -> None:
         report(Progress(phase=phase, done=round(100 * share), total=100))
@@ -71,7 +74,7 @@ def run_survey(request: SurveyRequest, report: ReportProgress) -> Survey:
         if survey_is_whole(folder):
             found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
         else:
-            found = _survey(request, source, corpus, compute, key, folder, report)
+            found = _survey(request, source, corpus, compute, key, folder, report, stop)
     if elsewhere is not None:
         say("keeping the survey", 0.0)
         elsewhere.keep(folder, name_of_survey(key))
@@ -120,6 +123,7 @@ def _survey(
     key: str,
     folder: Path,
     report: ReportProgress,
+    stop: Callable[[], bool],
 ) -> Survey:
     recipe, checkpoint = request.recipe, folder.with_name(f"{folder.name}.begun")
     settle(checkpoint)
@@ -144,8 +148,6 @@ def _survey(
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
         report(Progress(phase=phase, done=trainer.step, total=recipe.warmup_steps, loss=step_loss))
 
-    pace = CheckpointPace(request.checkpoint_seconds)
-
     def write() -> None:
         notes = SurveyNotes(seconds=time.monotonic() - started, loss=loss, latency_ms=latency_ms)
         save_begun_survey(checkpoint, trainer, recording, notes)
@@ -153,7 +155,8 @@ def _survey(
     recording.start()
     try:
         steps = recipe.warmup_steps - trainer.step
-        trainer.train(steps, "taking saliency", on_step, recording, lambda done: pace.write_if_due(write))
+        pace = CheckpointPace(request.checkpoint_seconds, write, stop)
+        trainer.train(steps, "taking saliency", on_step, recording, pace.after_step)
     finally:
         recording.stop()
     survey = Survey(

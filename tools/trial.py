@@ -5,6 +5,7 @@ folder before it is returned, so that a search killed a moment later finds it th
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from safetensors.torch import load_file
@@ -43,10 +44,12 @@ from tools.trial_folder import (
 
 
 @freed_memory_kept()
-def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
+def run_trial(request: TrialRequest, report: ReportProgress, stop: Callable[[], bool] = lambda: False) -> Measurement:
     """Grow and measure `request.design`, or go on with it where an interrupted search has left it.
 
-    Raises NotFiniteError, MemoryError, OSError: results for a worker.
+    `stop` is asked after each step: see `tools.stopping`.
+
+    Raises NotFiniteError, MemoryError, OSError, which are results for a worker, and WorkStoppedError.
     """
     if (stored := stored_measurement(request.folder)) is not None and has_weights(request.folder):
         return stored
@@ -93,30 +96,32 @@ def run_trial(request: TrialRequest, report: ReportProgress) -> Measurement:
     # With several cuts the first one does not show what the design costs untrained.
     at_once = recipe.drops == recipe.update_steps == 1
     before = begun.loss_before_training if begun else loss_now("measuring, cut") if at_once else None
-    pace = CheckpointPace(request.checkpoint_seconds)
 
     def write() -> None:
         notes = TrialNotes(seconds=time.monotonic() - started, loss_before_training=before)
         save_growth(checkpoint, trainer, growth, notes)
 
-    growth.train(recipe.warmup_steps + steps - trainer.step, on_step, lambda done: pace.write_if_due(write))
+    # A cut without training is made again as quickly as it is read.
+    pace = CheckpointPace(request.checkpoint_seconds if steps else None, write, stop)
+    growth.train(recipe.warmup_steps + steps - trainer.step, on_step, pace.after_step)
     growth.end()
-    loss = before if before is not None and not steps else loss_now("measuring, grown")
-    latency = decode_latency(model)
-    report(Progress(phase="saving", done=0, total=1))
-    save_compact(model, request.design, request.folder / MODEL_FOLDER)
     scored: dict[str, Any] = {}
-    if request.accuracy is not None:
-        scored = score_live(
-            model,
-            request.key,
-            survey.source_path,
-            request.accuracy,
-            compute,
-            request.seed,
-            request.folder / TASKS_FOLDER,
-            report,
-        )
+    with pace.written_where_stopped():
+        loss = before if before is not None and not steps else loss_now("measuring, grown")
+        latency = decode_latency(model)
+        report(Progress(phase="saving", done=0, total=1))
+        save_compact(model, request.design, request.folder / MODEL_FOLDER)
+        if request.accuracy is not None:
+            scored = score_live(
+                model,
+                request.key,
+                survey.source_path,
+                request.accuracy,
+                compute,
+                request.seed,
+                request.folder / TASKS_FOLDER,
+                report,
+            )
     measurement = Measurement.of_loss(
         loss,
         fidelity=request.fidelity,

@@ -1,14 +1,16 @@
 """The far end of a subprocess worker: `python -m tools.worker_process`.
 
 Reads one request as a JSON line from stdin, writes progress and one result as JSON lines to stdout, and dies with its
-parent: stdin stays open as a lifeline, its end is the end of this process.
+parent: stdin stays open as a lifeline, its end is the end of this process. At SIGTERM it writes down how far it is.
 """
 
 import json
+import signal
 import sys
 from typing import Any
 
-from tools.lifeline import die_with_parent
+from tools.lifeline import EXIT_CODE, die_with_parent
+from tools.stopping import Stop, WorkStoppedError
 from tools.workers.serving import serve
 
 
@@ -23,7 +25,14 @@ def main() -> None:
 
     document = json.loads(sys.stdin.buffer.readline())
     die_with_parent(sys.stdin.buffer)
-    serve(document, say)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.heed)
+    # A terminal sends Ctrl-C to all processes of a search: what becomes of the work is for its parent to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        serve(document, say, stop)
+    except WorkStoppedError:
+        sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -122,18 +122,24 @@ def test_resume_after_kill_repeats_no_finished_evaluation(
 
 
 def test_interrupt_says_how_to_go_on_and_leaves_nothing_behind(config_file: Path, environment: dict[str, str]) -> None:
-    """A search that is interrupted, and its resumption that is told to end."""
+    """A search that is interrupted, and its resumption that is told to end: each trial is written down at its step."""
+    steps = [0]
     for command, kind, code in (
         (["search", str(config_file)], signal.SIGINT, 130),
         (["resume"], signal.SIGTERM, 143),
     ):
         process = started(command, environment, "trial 0: growing")
-        process.send_signal(kind)
+        # To all its processes, as a terminal sends Ctrl-C and a scheduler SIGTERM.
+        os.killpg(process.pid, kind)
         assert process.stderr is not None
         rest = process.stderr.read()
         assert process.wait(timeout=20) == code
         assert "penjing resume " in rest and "Traceback" not in rest
+        assert "ends after this training step, and writes down where it is" in rest
         assert not living_descendants(process.pid)
+        (left,) = Path(environment["PENJING_HOME"]).glob("evaluations/*/checkpoint/training/state.json")
+        steps.append(json.loads(left.read_text())["step"])
+        assert steps[-1] > steps[-2], "it went on from there"
 
 
 def test_another_package_in_the_place_of_ours(tmp_path: Path, environment: dict[str, str]) -> None:

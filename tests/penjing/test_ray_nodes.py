@@ -18,7 +18,7 @@ pytest.importorskip("ray", reason="Ray is not installed: uv pip install -e '.[ra
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PENJING = [sys.executable, "-m", "penjing.main"]
-AGAIN = "trial 0: beginning again: its worker or the node of that died"
+AGAIN = "trial 0: given to another worker: its own or the node of that died"
 
 
 @pytest.fixture(scope="module")

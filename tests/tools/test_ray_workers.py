@@ -16,7 +16,7 @@ from tests.tools.worker_contract import LONG, RECIPE, WorkerContract, ignore
 from tools.errors import InputError
 from tools.requests import Progress, SurveyRequest, TrialRequest
 from tools.workers import RaySettings, Workers, make_workers
-from tools.workers.base import BEGINNING_AGAIN
+from tools.workers.base import GIVEN_AGAIN
 from tools.workers.ray_cluster import RayCluster
 from tools.workers.ray_serving import answers
 from tools.workers.ray_workers import RayWorkers
@@ -80,7 +80,7 @@ class TestRayWorkers(WorkerContract):
         found = asyncio.run(RayWorkers(None, RaySettings(retries=1)).trial(request, kill_the_first))
         assert found.succeeded and len(killed) == 1
         phases = [progress.phase for progress in told]
-        assert "cutting" in phases[phases.index(BEGINNING_AGAIN) :]
+        assert "cutting" in phases[phases.index(GIVEN_AGAIN) :]
 
     @pytest.mark.slow
     def test_a_worker_that_dies_each_time_is_a_failure(

@@ -37,6 +37,29 @@ class TestProcessWorkers(WorkerContract):
         assert found.failure is not None and found.failure.kind == "out_of_memory"
         assert "signal 9" in found.failure.message
 
+    def test_what_is_cancelled_twice_is_not_waited_for(
+        self, trial_of: Callable[..., TrialRequest], tmp_path: Path
+    ) -> None:
+        before, request = set(psutil.Process().children()), trial_of(LONG)
+        request.folder.mkdir()
+
+        async def cancel() -> list[psutil.Process]:
+            begun = asyncio.Event()
+            task = asyncio.create_task(self.make(tmp_path / "logs").trial(request, lambda _: begun.set()))
+            await begun.wait()
+            children = list({*psutil.Process().children()} - before)
+            for child in children:
+                # It cannot write anything down, nor end.
+                child.suspend()
+            task.cancel()
+            assert not (await asyncio.wait([task], timeout=1.0))[0], "it is waited for"
+            task.cancel()
+            assert (await asyncio.wait([task], timeout=10.0))[0] and task.cancelled()
+            return children
+
+        children = asyncio.run(cancel())
+        assert len(children) == 1 and not children[0].is_running()
+
     def test_places(self, tmp_path: Path) -> None:
         async def most_at_once(workers: Workers) -> int:
             held = most = 0

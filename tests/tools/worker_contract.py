@@ -15,7 +15,7 @@ from tools.measurement import Measurement
 from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
 from tools.settings import Recipe
 from tools.trial import run_trial
-from tools.trial_folder import MEASUREMENT_FILE
+from tools.trial_folder import MEASUREMENT_FILE, begun_trial
 from tools.workers import LocalWorkers, Workers
 
 RECIPE = Recipe(warmup_steps=2, training_steps=3, batch_size=2, micro_batch_size=1)
@@ -152,6 +152,7 @@ class WorkerContract(ABC):
 
         asyncio.run(cancel())
         assert not (request.folder / MEASUREMENT_FILE).exists()
+        assert begun_trial(request.folder) is not None, "it is written down for whoever goes on with it"
 
     def test_two_that_are_asked_for_at_once(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         requests = [trial_of(seed=seed).model_copy(update={"folder": tmp_path / str(seed)}) for seed in (0, 1)]

@@ -2,16 +2,17 @@
 
 import asyncio
 import math
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeVar
 
 from tools.errors import InputError
 from tools.failures import FULL_DISK, failure_of, is_full_disk
 from tools.measurement import Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
+from tools.stopping import Stop
 from tools.workers.base import WorkerError, Workers, failed, out_of_time, shorter_limit
 
 Result = TypeVar("Result")
@@ -36,8 +37,7 @@ class LocalWorkers(Workers):
         from tools.survey import run_survey
 
         try:
-            with _limited(report, most_seconds) as limited:
-                return await _with_room(asyncio.to_thread(run_survey, request, limited))
+            return await _in_thread(partial(run_survey, request), report, most_seconds)
         except (RuntimeError, MemoryError, OSError) as error:
             failure = failure_of(error)
             if failure is None:
@@ -51,8 +51,7 @@ class LocalWorkers(Workers):
 
         limit, started = shorter_limit(request, most_seconds), time.monotonic()
         try:
-            with _limited(report, limit) as limited:
-                return await _with_room(asyncio.to_thread(run_trial, request, limited))
+            return await _in_thread(partial(run_trial, request), report, limit)
         except TimeoutError:
             return out_of_time(request, limit, time.monotonic() - started)
         except (RuntimeError, MemoryError, OSError) as error:
@@ -62,27 +61,31 @@ class LocalWorkers(Workers):
             return failed(request, failure)
 
 
-@contextmanager
-def _limited(report: ReportProgress, seconds: float | None) -> Iterator[ReportProgress]:
-    """`report`, which raises TimeoutError once the time is up, or when nobody waits for the result any more."""
+async def _in_thread(
+    work: Callable[[ReportProgress, Stop], Result], report: ReportProgress, seconds: float | None
+) -> Result:
+    """What `work` gives. Raises TimeoutError once the time is up.
+
+    A full disk is bad input, not a result: the same work succeeds once there is room.
+    """
     end = math.inf if seconds is None else time.monotonic() + seconds
-    left = threading.Event()
+    stop = Stop()
 
     def limited(progress: Progress) -> None:
-        if left.is_set() or time.monotonic() > end:
+        stop.hear(progress)
+        if time.monotonic() > end:
             raise TimeoutError
         report(progress)
 
+    thread = asyncio.ensure_future(asyncio.to_thread(work, limited, stop))
     try:
-        yield limited
-    finally:
-        left.set()
-
-
-async def _with_room(work: Awaitable[Result]) -> Result:
-    """Await `work`; a full disk is bad input, not a result: the same work succeeds once there is room."""
-    try:
-        return await work
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        stop.ask()
+        # What is cancelled once more is not waited for.
+        await asyncio.wait([thread])
+        thread.exception()
+        raise
     except Exception as error:
         if is_full_disk(error):
             raise InputError(FULL_DISK) from error

@@ -5,6 +5,7 @@ only.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from tools.errors import InputError
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
 from tools.waiting import wait_patiently
-from tools.workers.base import WorkerError, Workers, failed, out_of_time, shorter_limit
+from tools.workers.base import STOP_SECONDS, WorkerError, Workers, failed, out_of_time, shorter_limit
 
 _LARGEST_ANSWER = 2**24
 
@@ -34,8 +35,7 @@ class ProcessWorkers(Workers):
             yield
 
     async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
-        async with asyncio.timeout(most_seconds):
-            answer = await self._answer(request, report, self._log_folder / "survey.log")
+        answer = await self._answer(request, report, self._log_folder / "survey.log", most_seconds)
         if "result" not in answer:
             raise WorkerError(Failure.model_validate(answer["failure"]).message)
         return Survey.model_validate(answer["result"])
@@ -45,8 +45,7 @@ class ProcessWorkers(Workers):
     ) -> Measurement:
         log, limit = self._log_folder / f"trial-{request.key}.log", shorter_limit(request, most_seconds)
         try:
-            async with asyncio.timeout(limit):
-                answer = await self._answer(request, report, log)
+            answer = await self._answer(request, report, log, limit)
         except TimeoutError:
             # Killed at that moment.
             return out_of_time(request, limit, limit)
@@ -54,8 +53,10 @@ class ProcessWorkers(Workers):
             return Measurement.model_validate(answer["result"])
         return failed(request, Failure.model_validate(answer["failure"]))
 
-    async def _answer(self, request: SurveyRequest | TrialRequest, report: ReportProgress, log: Path) -> dict[str, Any]:
-        """The worker's last word: {"result": ...} or {"failure": ...}."""
+    async def _answer(
+        self, request: SurveyRequest | TrialRequest, report: ReportProgress, log: Path, most_seconds: float | None
+    ) -> dict[str, Any]:
+        """The worker's last word: {"result": ...} or {"failure": ...}. Raises TimeoutError."""
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
@@ -68,17 +69,31 @@ class ProcessWorkers(Workers):
                 env=_environment(),
             )
         try:
-            async for message in _messages(process, request.model_dump_json()):
-                if "progress" in message:
-                    report(Progress.model_validate(message["progress"]))
-                elif "input_error" in message:
-                    raise InputError(message["input_error"])
-                else:
-                    return message
-            return {"failure": _silent_end(await process.wait(), log).model_dump()}
+            async with asyncio.timeout(most_seconds):
+                async for message in _messages(process, request.model_dump_json()):
+                    if "progress" in message:
+                        report(Progress.model_validate(message["progress"]))
+                    elif "input_error" in message:
+                        raise InputError(message["input_error"])
+                    else:
+                        return message
+                return {"failure": _silent_end(await process.wait(), log).model_dump()}
+        except asyncio.CancelledError:
+            # Whoever cancels once more does not wait for it.
+            await _written_down(process)
+            raise
         finally:
             if process.returncode is None:
                 process.kill()
+            await process.wait()
+
+
+async def _written_down(process: asyncio.subprocess.Process) -> None:
+    """Have the worker write down how far it is, which takes it a training step and a checkpoint."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STOP_SECONDS):
             await process.wait()
 
 

@@ -6,6 +6,7 @@ writes it, and renamed into its place; the record of it is written by the search
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -16,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 from tools.errors import InputError
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
-from tools.workers.base import BEGINNING_AGAIN, WorkerError, Workers, failed, out_of_time, shorter_limit
+from tools.workers.base import (
+    GIVEN_AGAIN,
+    STOP_SECONDS,
+    WorkerError,
+    Workers,
+    failed,
+    out_of_time,
+    shorter_limit,
+)
 from tools.workers.ray_cluster import RayCluster
 from tools.workers.ray_serving import answers
 
@@ -46,8 +55,8 @@ class RayWorkers(Workers):
 
     async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
         with _seen([request.cache]) as seen:
-            async with asyncio.timeout(most_seconds):
-                answer = await self._answer(request, report, seen, None)
+            async with asyncio.timeout(most_seconds) as whole:
+                answer = await self._answer(request, report, seen, None, whole)
         if "result" not in answer:
             raise WorkerError(Failure.model_validate(answer["failure"]).message)
         return Survey.model_validate(answer["result"])
@@ -58,8 +67,8 @@ class RayWorkers(Workers):
         limit = shorter_limit(request, most_seconds)
         try:
             with _seen([request.folder, request.survey.folder]) as seen:
-                async with asyncio.timeout(most_seconds):
-                    answer = await self._answer(request, report, seen, request.recipe.time_limit_seconds)
+                async with asyncio.timeout(most_seconds) as whole:
+                    answer = await self._answer(request, report, seen, request.recipe.time_limit_seconds, whole)
         except TimeoutError:
             return out_of_time(request, limit, limit)
         if "result" in answer:
@@ -70,9 +79,17 @@ class RayWorkers(Workers):
         self._cluster.close()
 
     async def _answer(
-        self, request: SurveyRequest | TrialRequest, report: ReportProgress, seen: list[str], limit: float | None
+        self,
+        request: SurveyRequest | TrialRequest,
+        report: ReportProgress,
+        seen: list[str],
+        limit: float | None,
+        whole: asyncio.Timeout,
     ) -> dict[str, Any]:
-        """The last word: {"result": ...} or {"failure": ...}. Begins again where worker or node died."""
+        """The last word: {"result": ...} or {"failure": ...}. Begins again where worker or node died.
+
+        `limit` is that of one attempt; `whole` is the caller's own, which is around this.
+        """
         ray = await asyncio.to_thread(self._cluster.connect)
         self._require_room(ray)
         lost = (
@@ -84,16 +101,22 @@ class RayWorkers(Workers):
         )
         for attempt in range(self._settings.retries + 1):
             try:
-                return await self._once(ray, request.model_dump_json(), report, seen, limit)
+                return await self._once(ray, request.model_dump_json(), report, seen, limit, whole)
             except lost as error:
                 failure = _failure_of(error, attempt + 1, ray)
-                report(Progress(phase=BEGINNING_AGAIN, done=attempt, total=self._settings.retries))
+                report(Progress(phase=GIVEN_AGAIN, done=attempt, total=self._settings.retries))
             except ray.exceptions.RayTaskError as error:
                 return {"failure": _defect_of(error).model_dump()}
         return {"failure": failure.model_dump()}
 
     async def _once(
-        self, ray: Any, request: str, report: ReportProgress, seen: list[str], limit: float | None
+        self,
+        ray: Any,
+        request: str,
+        report: ReportProgress,
+        seen: list[str],
+        limit: float | None,
+        whole: asyncio.Timeout,
     ) -> dict[str, Any]:
         # A process for each: its memory is measured, and what it leaves behind goes with it. Ray's own retries would
         # not tell that a worker died.
@@ -114,6 +137,11 @@ class RayWorkers(Workers):
                         ended = True
                         return word  # type: ignore[no-any-return]
             return {"failure": Failure(kind="crashed", message="the Ray worker gave no answer").model_dump()}
+        except asyncio.CancelledError:
+            if not whole.expired():
+                # Whoever cancels once more does not wait for it.
+                await _written_down(ray, words)
+            raise
         finally:
             if not ended:
                 ray.cancel(words, force=True)
@@ -141,6 +169,15 @@ class RayWorkers(Workers):
                 f"No node of the Ray cluster has {needs.cpus:g} cores and {needs.gpus:g} GPUs for a trial (the most "
                 f"are {most['CPU']:g} and {most['GPU']:g}): lower ray.cpus and ray.gpus, or add a node."
             )
+
+
+async def _written_down(ray: Any, words: AsyncIterator[Any]) -> None:
+    """Have the worker write down how far it is, which takes it a training step and a checkpoint."""
+    ray.cancel(words, force=False)
+    with contextlib.suppress(TimeoutError, ray.exceptions.RayError):
+        async with asyncio.timeout(STOP_SECONDS):
+            async for reference in words:
+                await reference
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
