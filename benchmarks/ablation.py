@@ -3,11 +3,13 @@
     python -m benchmarks.ablation            # all variants, 30,720 tokens a run, two seeds
     python -m benchmarks.ablation --quick    # six of them, 15,360 tokens, one seed
     python -m benchmarks.ablation --variants "one event" "uniform layers"    # these and the base
+    python -m benchmarks.ablation --tokens 130048 --seeds 0 --variants "an event every 9th step"
 
 SmolLM2-135M to 85.2 % of its parameters (114.6M). The base is the default recipe of `tools.pretrain` with a warm-up
 of a fifth of the steps: an event after every step of the first quarter of the rest. Each variant changes one thing.
 Compared are validation losses after all tokens; a difference is to the base with the same seed, which sees the same
-batches in the same order. Uniform layers move in coarse steps and may end below the target; `parameters` tells.
+batches in the same order. With other --tokens the report is named after them. Uniform layers move in coarse steps and
+may end below the target; `parameters` tells.
 
 `holds`: no variant is better than the base by more than the spread of seeds, which is the root mean square, over the
 variants that are not mere controls, of the range of a variant's differences (0 with one seed); `beaten_by` names those
@@ -86,6 +88,8 @@ def variants_for(scale: Scale) -> list[Variant]:
         Variant("moments of 64 tokens a micro-batch", recipe={"moment_tokens": 64}),
         Variant("one event", request={"drops": 1}, in_quick=True),
         Variant("one event, over 4 steps", request={"drops": 1}, recipe={"update_steps": 4}),
+        # The paper's N = 9 and 2; where the steps do not hold such an interval there is one event.
+        Variant("an event every 9th step", request={"drops": max(1, drop_steps // 9)}),
         Variant("an event every 3rd step", request={"drops": max(1, drop_steps // 3)}),
         Variant("an event every 2nd step", request={"drops": max(1, drop_steps // 2)}),
         Variant("every step, each over 4 steps", recipe={"update_steps": 4}),
@@ -236,15 +240,17 @@ def main() -> None:
     """Measure, draw, report."""
     parser = options(__doc__)
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="measure only these, beside the base")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="default 0 1, quick 0")
     arguments = parser.parse_args()
     job = job_of(NAME, arguments, SCALES)
     try:
         variants = chosen(variants_for(job.scale), arguments.variants, job.quick)
     except ValueError as error:
         parser.error(str(error))
-    figures, holds = measure(job, variants, QUICK_SEEDS if job.quick else FULL_SEEDS)
-    draw(figures, RESULTS / f"{report_name(NAME)}.png")
-    finish(NAME, holds, figures)
+    figures, holds = measure(job, variants, arguments.seeds or (QUICK_SEEDS if job.quick else FULL_SEEDS))
+    name = NAME if arguments.tokens is None else f"{NAME}_{job.scale.tokens}"
+    draw(figures, RESULTS / f"{report_name(name)}.png")
+    finish(name, holds, figures)
 
 
 if __name__ == "__main__":
