@@ -23,7 +23,11 @@ def main() -> None:
         answers.write(json.dumps({kind: payload}) + "\n")
         answers.flush()
 
-    document = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:
+        # Nobody waits for it any more.
+        return
+    document = json.loads(line)
     die_with_parent(sys.stdin.buffer)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop.heed)

@@ -11,18 +11,13 @@ from safetensors.torch import load_file, save_file
 
 from graph.config import SearchConfig
 from graph.session import SearchSession
+from tests.worker_processes import workers_at_work
 from tools.errors import InputError
 from tools.requests import Survey
 from tools.workers import WorkerError
 
 ConfigOf = Callable[..., SearchConfig]
 HEADROOM = 24 * 2**20
-
-
-def workers() -> list[psutil.Process]:
-    """Processes in which trials are grown now."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if "tools.worker_process" in child.cmdline()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the address space of another process is limited by Linux alone")
@@ -37,7 +32,7 @@ def test_a_killed_worker_and_one_without_memory_cost_their_trials(config_of: Con
         # Memory that a step frees is kept, so the one that must lack some is bounded before its first step.
         due = {1: "growing", 2: "cutting"}
         if event.kind == "progress" and event.trial in {1, 2} - hurt and event.phase == due[event.trial]:
-            (worker,) = workers()
+            (worker,) = workers_at_work()
             hurt.add(event.trial)
             if event.trial == 1:
                 worker.send_signal(signal.SIGKILL)

@@ -4,14 +4,18 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.tools.worker_contract import LONG, WorkerContract
+import tools.workers.processes
+from tests.tools.worker_contract import LONG, RECIPE, WorkerContract, ignore
+from tests.worker_processes import workers_at_work
 from tools.errors import InputError
-from tools.requests import Progress, TrialRequest
+from tools.measurement import Measurement
+from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
 from tools.workers import LocalWorkers, ProcessWorkers, Workers, WorkersChoice, make_workers
 
 
@@ -25,29 +29,28 @@ class TestProcessWorkers(WorkerContract):
         return ProcessWorkers(logs, places=2)
 
     def test_a_killed_worker_is_a_failure(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        before = set(psutil.Process().children())
-
         def kill(progress: Progress) -> None:
-            for child in {*psutil.Process().children()} - before:
+            for child in workers_at_work():
                 os.kill(child.pid, signal.SIGKILL)
 
         request = trial_of(LONG)
         request.folder.mkdir()
-        found = asyncio.run(self.make(tmp_path / "logs").trial(request, kill))
+        with closing(self.make(tmp_path / "logs")) as workers:
+            found = asyncio.run(workers.trial(request, kill))
         assert found.failure is not None and found.failure.kind == "out_of_memory"
         assert "signal 9" in found.failure.message
 
     def test_what_is_cancelled_twice_is_not_waited_for(
         self, trial_of: Callable[..., TrialRequest], tmp_path: Path
     ) -> None:
-        before, request = set(psutil.Process().children()), trial_of(LONG)
+        request = trial_of(LONG)
         request.folder.mkdir()
 
         async def cancel() -> list[psutil.Process]:
             begun = asyncio.Event()
-            task = asyncio.create_task(self.make(tmp_path / "logs").trial(request, lambda _: begun.set()))
+            task = asyncio.create_task(workers.trial(request, lambda _: begun.set()))
             await begun.wait()
-            children = list({*psutil.Process().children()} - before)
+            children = workers_at_work()
             for child in children:
                 # It cannot write anything down, nor end.
                 child.suspend()
@@ -57,8 +60,46 @@ class TestProcessWorkers(WorkerContract):
             assert (await asyncio.wait([task], timeout=10.0))[0] and task.cancelled()
             return children
 
-        children = asyncio.run(cancel())
+        with closing(self.make(tmp_path / "logs")) as workers:
+            children = asyncio.run(cancel())
         assert len(children) == 1 and not children[0].is_running()
+
+    def test_one_whose_fork_server_dies_is_a_failure_and_the_next_gets_a_new_one(
+        self, trial_of: Callable[..., TrialRequest], tmp_path: Path
+    ) -> None:
+        left = list[psutil.Process]()
+
+        def kill(progress: Progress) -> None:
+            if progress.phase == "growing" and not left:
+                left.extend(workers_at_work())
+                left[0].parent().kill()  # type: ignore[union-attr]
+
+        first, second = (trial_of(recipe).model_copy(update={"folder": tmp_path / name}) for name, recipe in (
+            ("first", LONG), ("second", RECIPE)
+        ))  # fmt: skip
+        first.folder.mkdir()
+        second.folder.mkdir()
+
+        async def both() -> list[Measurement]:
+            return [await workers.trial(first, kill), await workers.trial(second, ignore)]
+
+        with closing(self.make(tmp_path / "logs")) as workers:
+            failed, done = asyncio.run(both())
+        assert failed.failure is not None and "signal 9" in failed.failure.message and done.succeeded
+        assert psutil.wait_procs(left, timeout=20)[1] == []
+
+    def test_what_cannot_be_imported_is_told(
+        self, trial_of: Callable[..., TrialRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = trial_of()
+        request.folder.mkdir()
+        (tmp_path / "transformers.py").write_text("raise ImportError('half installed')")
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with closing(self.make(tmp_path / "logs")) as workers:
+            found = asyncio.run(workers.trial(request, ignore))
+            assert found.failure is not None and "ImportError: half installed" in found.failure.message
+            monkeypatch.delenv("PYTHONPATH")
+            assert asyncio.run(workers.trial(request, ignore)).succeeded
 
     def test_places(self, tmp_path: Path) -> None:
         async def most_at_once(workers: Workers) -> int:
@@ -80,6 +121,40 @@ class TestProcessWorkers(WorkerContract):
             for setting in ("processes", "processes:1", "processes:5", "local")
         }
         assert made == {"processes": 3, "processes:1": 1, "processes:5": 5, "local": 1}
+
+
+class TestPlainProcessWorkers(WorkerContract):
+    """Where nothing can be forked."""
+
+    @pytest.fixture(autouse=True)
+    def plain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tools.workers.processes, "can_fork", lambda: False)
+
+    def make(self, logs: Path) -> Workers:
+        return ProcessWorkers(logs, places=2)
+
+    # What does not hang on how a process is started is looked at less often.
+    @pytest.mark.slow
+    def test_a_survey_that_two_want_is_taken_once(
+        self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path
+    ) -> None:
+        super().test_a_survey_that_two_want_is_taken_once(request_of, survey, tmp_path)
+
+    @pytest.mark.slow
+    def test_bad_input_passes_through(self, request_of: Callable[..., SurveyRequest], tmp_path: Path) -> None:
+        super().test_bad_input_passes_through(request_of, tmp_path)
+
+    @pytest.mark.slow
+    def test_a_failure_is_a_result(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_a_failure_is_a_result(trial_of, tmp_path)
+
+    @pytest.mark.slow
+    def test_two_that_are_asked_for_at_once(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_two_that_are_asked_for_at_once(trial_of, tmp_path)
+
+    @pytest.mark.slow
+    def test_limits_of_time(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_limits_of_time(trial_of, tmp_path)
 
 
 @pytest.mark.parametrize(

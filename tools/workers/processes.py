@@ -1,25 +1,27 @@
-"""Work in subprocesses.
+"""Work in subprocesses: a crash, an out-of-memory kill or a time limit is the problem of one candidate only.
 
-One costs a few seconds of start, and makes a crash, an out-of-memory kill or a time limit the problem of one candidate
-only.
+Where they can be forked from one that has imported everything, a start costs milliseconds, else a few seconds.
 """
 
 import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tools.errors import InputError
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
 from tools.waiting import wait_patiently
 from tools.workers.base import STOP_SECONDS, WorkerError, Workers, failed, out_of_time, shorter_limit
+from tools.workers.forked import ForkedProcess, ForkServer, ForkServerError, can_fork
 
+Process = asyncio.subprocess.Process | ForkedProcess
 _LARGEST_ANSWER = 2**24
 
 
@@ -28,6 +30,10 @@ class ProcessWorkers(Workers):
 
     def __init__(self, log_folder: Path, places: int) -> None:
         self._log_folder, self._places = log_folder, asyncio.Semaphore(places)
+        self._forks = ForkServer(log_folder / "fork-server.log")
+
+    def close(self) -> None:
+        self._forks.close()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -58,19 +64,22 @@ class ProcessWorkers(Workers):
     ) -> dict[str, Any]:
         """The worker's last word: {"result": ...} or {"failure": ...}. Raises TimeoutError."""
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                # -P: a folder named like one of ours in the working directory must not be imported.
-                *(sys.executable, "-P", "-m", "tools.worker_process"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=errors,
-                limit=_LARGEST_ANSWER,
-                env=_environment(),
-            )
+        end = None if most_seconds is None else asyncio.get_running_loop().time() + most_seconds
+        mine, its = socket.socketpair()
+        # Its standard input, which stays open as long as it is to live, and its output.
+        answers, questions = await asyncio.open_connection(sock=mine, limit=_LARGEST_ANSWER)
         try:
-            async with asyncio.timeout(most_seconds):
-                async for message in _messages(process, request.model_dump_json()):
+            with its, log.open("ab") as errors:
+                async with asyncio.timeout_at(end):
+                    process = await self._started(its, errors)
+        except BaseException as error:
+            questions.close()
+            if isinstance(error, ForkServerError):
+                return {"failure": _silent_end(error.code, self._forks.log).model_dump()}
+            raise
+        try:
+            async with asyncio.timeout_at(end):
+                async for message in _messages(answers, questions, request.model_dump_json()):
                     if "progress" in message:
                         report(Progress.model_validate(message["progress"]))
                     elif "input_error" in message:
@@ -83,12 +92,30 @@ class ProcessWorkers(Workers):
             await _written_down(process)
             raise
         finally:
-            if process.returncode is None:
-                process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                if process.returncode is None:
+                    process.kill()
             await process.wait()
+            questions.close()
+            with contextlib.suppress(ConnectionError):
+                await questions.wait_closed()
+
+    async def _started(self, channel: socket.socket, errors: IO[bytes]) -> Process:
+        if can_fork():
+            return await self._forks.fork(channel, errors)
+        environment = dict(os.environ)
+        wait_patiently(environment)
+        return await asyncio.create_subprocess_exec(
+            # -P: a folder named like one of ours in the working directory must not be imported.
+            *(sys.executable, "-P", "-m", "tools.worker_process"),
+            stdin=channel.fileno(),
+            stdout=channel.fileno(),
+            stderr=errors,
+            env=environment,
+        )
 
 
-async def _written_down(process: asyncio.subprocess.Process) -> None:
+async def _written_down(process: Process) -> None:
     """Have the worker write down how far it is, which takes it a training step and a checkpoint."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
@@ -97,22 +124,15 @@ async def _written_down(process: asyncio.subprocess.Process) -> None:
             await process.wait()
 
 
-def _environment() -> dict[str, str]:
-    environment = dict(os.environ)
-    wait_patiently(environment)
-    return environment
-
-
-async def _messages(process: asyncio.subprocess.Process, request: str) -> AsyncIterator[dict[str, Any]]:
-    assert process.stdin is not None and process.stdout is not None  # noqa: S101 - both were asked for as pipes
-    process.stdin.write(request.encode() + b"\n")
-    # A child that died at once closes the pipe; its exit code tells the story.
-    try:
-        await process.stdin.drain()
-    except (BrokenPipeError, ConnectionResetError):
-        return
-    while line := await process.stdout.readline():
-        yield json.loads(line)
+async def _messages(
+    answers: asyncio.StreamReader, questions: asyncio.StreamWriter, request: str
+) -> AsyncIterator[dict[str, Any]]:
+    # A child that died at once has closed the connection; its exit code tells the story.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        questions.write(request.encode() + b"\n")
+        await questions.drain()
+        while line := await answers.readline():
+            yield json.loads(line)
 
 
 def _silent_end(code: int, log: Path) -> Failure:
