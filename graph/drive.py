@@ -113,6 +113,8 @@ async def _open(
     if workers is None:
         workers = workers_of(config, folder)
         stack.callback(workers.close)
+        # While all else is opened.
+        workers.prepare()
     spending = Spending(run_id, records, config.budget, prices_of(config))
     # So that a killed process takes at most a few seconds with it, and others see what this one is at.
     await stack.enter_async_context(_every(_BEAT_SECONDS, spending.keep))

@@ -25,6 +25,9 @@ class Workers(ABC):
     longer than `most_seconds`. Tested for each of them by `tests/tools/worker_contract.py`.
     """
 
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
+        """Begin with what the first request would wait for; there may be none."""
+
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """One of the places that there are for trials; wait for it before the time of the trial is counted."""

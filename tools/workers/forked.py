@@ -84,29 +84,40 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """Starts its process at the first request; it ends with `close`, or with this one. What it says goes to `log`."""
+    """Starts its process at the first request or before that; it ends with `close`, or with this one.
+
+    What it says goes to `log`.
+    """
 
     def __init__(self, log: Path) -> None:
         self.log = log
         self._lock = threading.Lock()
         self._running: _Running | None = None
 
+    def start(self) -> None:
+        """Begin to import now."""
+        with self._lock:
+            self._there()
+
     async def fork(self, channel: socket.socket, errors: IO[bytes]) -> ForkedProcess:
         """A worker whose standard input and output is `channel`. Raises ForkServerError."""
         process = ForkedProcess()
         with self._lock:
-            if self._running is None or self._running.is_over:
-                self._running = _Running(self.log)
-            self._running.ask(process, channel, errors)
+            self._there().ask(process, channel, errors)
         await process.begun()
         return process
 
     def close(self) -> None:
-        """End the process; workers that run are left to their lifelines."""
+        """End the process, and the workers that run."""
         with self._lock:
             if self._running is not None:
                 self._running.close()
             self._running = None
+
+    def _there(self) -> "_Running":
+        if self._running is None or self._running.is_over:
+            self._running = _Running(self.log)
+        return self._running
 
 
 class _Running:
@@ -145,10 +156,9 @@ class _Running:
                     process.end(self._server.wait())
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        # It may be busy importing.
+        self._server.kill()
         self._thread.join()
-        self._server.wait()
 
     def _hear(self) -> None:
         with self._socket, contextlib.suppress(ConnectionResetError):

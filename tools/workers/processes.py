@@ -32,6 +32,11 @@ class ProcessWorkers(Workers):
         self._log_folder, self._places = log_folder, asyncio.Semaphore(places)
         self._forks = ForkServer(log_folder / "fork-server.log")
 
+    def prepare(self) -> None:
+        if can_fork():
+            self._log_folder.mkdir(parents=True, exist_ok=True)
+            self._forks.start()
+
     def close(self) -> None:
         self._forks.close()
 
