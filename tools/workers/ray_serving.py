@@ -43,15 +43,15 @@ def answers(request: str, seen: list[str]) -> Iterator[str]:
     # A thread of its own, since what works calls back, and Ray takes words from a generator.
     thread = threading.Thread(target=work, name="work", daemon=True)
     thread.start()
-    told = 0.0
+    told, phase = 0.0, ""
     try:
         while (word := _next(words)) is not None:
             if isinstance(word, BaseException):
                 raise word
             if "progress" in word:
-                if time.monotonic() - told < _PROGRESS_SECONDS:
+                if word["progress"]["phase"] == phase and time.monotonic() - told < _PROGRESS_SECONDS:
                     continue
-                told = time.monotonic()
+                told, phase = time.monotonic(), word["progress"]["phase"]
             yield json.dumps(word)
     finally:
         # Ray cancels by a KeyboardInterrupt, here or where it waits for the next word.
