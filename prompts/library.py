@@ -19,6 +19,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,33 @@ class _Loaded:
     template: Template
 
 
+@dataclass(frozen=True)
+class _Body:
+    tree: nodes.Template
+    used: frozenset[str]
+    """The variables that it needs."""
+    template: Template
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.clear()
     return environment
+
+
+_ENVIRONMENT = _environment()
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str, name: str, path: Path) -> _Body:
+    """Made once in a process, since each search and each look at a page opens a library. Raises PromptError."""
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        code = _ENVIRONMENT.compile(text, name=name, filename=str(path))
+    except TemplateSyntaxError as error:
+        raise PromptError(path, error.message or "syntax error", error.lineno) from error
+    template = Template.from_code(_ENVIRONMENT, code, {}, None)
+    return _Body(tree, frozenset(meta.find_undeclared_variables(tree)), template)
 
 
 class PromptLibrary:
@@ -103,7 +127,6 @@ class PromptLibrary:
             raise PromptError(overlay, "there is no such folder of prompts; make it or leave the setting out")
         self._folders = [folder for folder in (above, overlay, packaged) if folder is not None]
         self._packaged = packaged
-        self._environment = _environment()
         self._good: dict[str, _Loaded] = {}
         self._problems: dict[str, PromptError] = {}
 
@@ -189,21 +212,16 @@ class PromptLibrary:
         header, body = _split(path, source)
         if header.name != name:
             raise PromptError(path, f"the header's name is {header.name!r} but the file's is {name!r}")
-        try:
-            tree = self._environment.parse(body)
-            code = self._environment.compile(body, name=name, filename=str(path))
-        except TemplateSyntaxError as error:
-            raise PromptError(path, error.message or "syntax error", error.lineno) from error
-        self._compare_variables(name, path, header, tree)
-        template = Template.from_code(self._environment, code, {}, None)
-        return _Loaded(path, stamp, header, hashlib.sha256(data).hexdigest()[:16], source, template)
+        compiled = _compiled(body, name, path)
+        self._compare_variables(name, path, header, compiled)
+        return _Loaded(path, stamp, header, hashlib.sha256(data).hexdigest()[:16], source, compiled.template)
 
-    def _compare_variables(self, name: str, path: Path, header: PromptHeader, tree: nodes.Template) -> None:
-        if any(True for _ in meta.find_referenced_templates(tree)):
+    def _compare_variables(self, name: str, path: Path, header: PromptHeader, body: _Body) -> None:
+        if any(True for _ in meta.find_referenced_templates(body.tree)):
             raise PromptError(path, "a prompt is one file: include, import and extends are not available")
-        used = meta.find_undeclared_variables(tree)
+        used = body.used
         for missing in sorted(used - set(header.variables)):
-            line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == missing), None)
+            line = next((node.lineno for node in body.tree.find_all(nodes.Name) if node.name == missing), None)
             raise PromptError(path, f"{missing!r} is used but not among the variables of the header", line)
         for spare in sorted(set(header.variables) - used):
             raise PromptError(path, f"{spare!r} is among the variables of the header but not used; take it out")
