@@ -1,13 +1,13 @@
 """The command `penjing judge`, and `penjing search --judges`: the agents' searches against those of judges."""
 
 import json
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penjing.errors import SearchInterruptedError, reported_errors
+from penjing.interruption import Interruption
 from penjing.sessions import home_folder
 from penjing.terminal import terminal
 
@@ -95,8 +95,7 @@ def names_of(judges: str) -> list[str]:
 
 def play(tournament: "Tournament", picture: Path | None, as_json: bool) -> None:
     """Run what is missing with a progress display, then say what came out."""
-    # A background job of a shell starts with SIGINT ignored; a search must still be stoppable.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interruption = Interruption()
     console, outcomes, command = terminal(stderr=True), list["Outcome"](), ""
     try:
         for number, entry in enumerate(tournament.entries, 1):
@@ -106,7 +105,7 @@ def play(tournament: "Tournament", picture: Path | None, as_json: bool) -> None:
             )
             try:
                 place = f"search {number} of {len(tournament.entries)}"
-                outcomes.append(_search(tournament, entry, session, place, console))
+                outcomes.append(_search(tournament, entry, session, place, console, interruption))
             finally:
                 session.close()
     except KeyboardInterrupt:
@@ -125,7 +124,12 @@ def play(tournament: "Tournament", picture: Path | None, as_json: bool) -> None:
 
 
 def _search(
-    tournament: "Tournament", entry: "Entry", session: "SearchSession", place: str, console: "Console"
+    tournament: "Tournament",
+    entry: "Entry",
+    session: "SearchSession",
+    place: str,
+    console: "Console",
+    interruption: "Interruption",
 ) -> "Outcome":
     from penjing.progress import SearchProgress
 
@@ -136,6 +140,7 @@ def _search(
     try:
         with SearchProgress(console, session.config.trials, done) as progress:
             for event in events:
+                interruption.hear(event)
                 progress.show(event)
     finally:
         events.close()

@@ -2,35 +2,16 @@
 
 import contextlib
 import json
-import os
-import signal
 import sys
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from penjing.approve_command import ask_here
 from penjing.errors import SearchInterruptedError
+from penjing.interruption import Interruption
 from penjing.terminal import terminal
 
 if TYPE_CHECKING:
     from graph.session import SearchSession
-
-
-_WORDS = "The search ends after this training step, and writes down where it is. Ctrl-C again ends it at once."
-
-
-class _Interruption:
-    """Says at the first signal what is waited for, if anything is."""
-
-    def __init__(self) -> None:
-        self.waits = False
-
-    def heed(self, number: int, frame: FrameType | None) -> None:
-        if self.waits:
-            # What Python would print through may be in the middle of a line of its own.
-            os.write(2, f"\n{_WORDS}\n".encode())
-        self.waits = False
-        raise KeyboardInterrupt
 
 
 def drive_search(session: "SearchSession", as_json: bool) -> None:
@@ -43,14 +24,11 @@ def drive_search(session: "SearchSession", as_json: bool) -> None:
     already = len([trial for trial in session.trials() if trial.measurement is not None])
     asks = sys.stdin.isatty() and console.is_terminal
     events = session.stream()
-    interruption = _Interruption()
-    # Also where a shell has started this as a background job, with SIGINT ignored: a search must be stoppable.
-    signal.signal(signal.SIGINT, interruption.heed)
+    interruption = Interruption()
     try:
         with SearchProgress(console, session.config.trials, already) as progress:
             for event in events:
-                if event.kind == "progress":
-                    interruption.waits = event.loss is not None
+                interruption.hear(event)
                 progress.show(event)
                 if asks and event.kind == "approval" and not event.decision:
                     with progress.aside():
