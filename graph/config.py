@@ -22,6 +22,7 @@ from memory.filters import Reach
 from memory.settings import StoreSettings
 from tools.embedded import EMBEDDED_NAME
 from tools.fidelity import FidelitySettings, Ladder
+from tools.requests import CHECKPOINT_SECONDS
 from tools.settings import DataSettings, GoalSettings, Recipe, WidthSettings
 from tools.workers.choice import RaySettings, WorkersChoice
 
@@ -167,7 +168,7 @@ class SearchConfig(ChatSettings, GoalSettings, FidelitySettings, StoreSettings, 
     )
     ray: RaySettings = RaySettings()
     checkpoint_seconds: float | None = Field(
-        300.0,
+        CHECKPOINT_SECONDS,
         ge=0,
         description="a survey or a trial that trains for longer is written down so often, and a "
         "search that was interrupted goes on in the middle of it; null: never",
