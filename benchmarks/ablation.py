@@ -8,8 +8,9 @@
 SmolLM2-135M to 85.2 % of its parameters (114.6M). The base is the default recipe of `tools.pretrain` with a warm-up
 of a fifth of the steps: an event after every step of the first quarter of the rest. Each variant changes one thing.
 Compared are validation losses after all tokens; a difference is to the base with the same seed, which sees the same
-batches in the same order. With other --tokens the report is named after them. Uniform layers move in coarse steps and
-may end below the target; `parameters` tells.
+batches in the same order. `errors` are standard errors of the differences over held-out blocks, seed by seed; where
+one block is far from all others, `differences_without_outlier` leave it out. With other --tokens the report is named
+after them. Uniform layers move in coarse steps and may end below the target; `parameters` tells.
 
 `holds`: no variant is better than the base by more than the spread of seeds, which is the root mean square, over the
 variants that are not mere controls, of the range of a variant's differences (0 with one seed); `beaten_by` names those
@@ -24,6 +25,7 @@ from typing import Any, get_args
 
 from benchmarks.growing import Bars, Grown, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name
+from tools.evaluation.paired import PairedDifference, paired_difference
 from tools.pretrain import PretrainRequest
 from tools.settings import Recipe, SaliencyName, WidthSettings
 
@@ -153,7 +155,7 @@ def measure(job: Job, variants: Sequence[Variant], seeds: Sequence[int]) -> tupl
                 request = planned(job, target_parameters=target, seed=seed, **settings)
                 runs[variant.name].append(grow(request, bars, f"{variant.name}, seed {seed}"))
         base = [run.result.loss for run in runs[BASE]]
-        rows = [_row(variant, runs[variant.name], base) for variant in variants]
+        rows = [_row(variant, runs[variant.name], runs[BASE]) for variant in variants]
         _print(bars, rows)
     others = [row for row in rows if row["name"] != BASE]
     spread = seed_spread([row["differences"] for row in others if not row["is_control"]])
@@ -174,9 +176,12 @@ def measure(job: Job, variants: Sequence[Variant], seeds: Sequence[int]) -> tupl
     return figures, not beaten_by and all(loss is not None for loss in base)
 
 
-def _row(variant: Variant, runs: Sequence[Grown], base: Sequence[float | None]) -> dict[str, Any]:
+def _row(variant: Variant, runs: Sequence[Grown], base: Sequence[Grown]) -> dict[str, Any]:
     losses = [run.result.loss for run in runs]
-    differences = differences_to(base, losses)
+    differences = differences_to([run.result.loss for run in base], losses)
+    paired = [
+        paired_difference(run.block_losses or (), own.block_losses or ()) for run, own in zip(runs, base, strict=True)
+    ]
     difference = mean(differences)
     return {
         "name": variant.name,
@@ -184,6 +189,8 @@ def _row(variant: Variant, runs: Sequence[Grown], base: Sequence[float | None]) 
         "losses": [None if loss is None else round(loss, 5) for loss in losses],
         "differences": [None if value is None else round(value, 5) for value in differences],
         "difference": None if difference is None else round(difference, 5),
+        "errors": [_rounded(found, "error") for found in paired],
+        "differences_without_outlier": [_rounded(found, "mean_without") for found in paired],
         "parameters": [run.result.parameters for run in runs],
         "tokens": [run.result.tokens for run in runs],
         "events": [run.result.events for run in runs],
@@ -192,9 +199,14 @@ def _row(variant: Variant, runs: Sequence[Grown], base: Sequence[float | None]) 
     }
 
 
+def _rounded(found: PairedDifference | None, name: str) -> float | None:
+    value = None if found is None else getattr(found, name)
+    return None if value is None else round(value, 5)
+
+
 def _print(bars: Bars, rows: Sequence[dict[str, Any]]) -> None:
-    header = ["variant", "loss less the base's", "losses", "parameters", "events"]
-    keys = ("difference", "losses", "parameters", "events")
+    header = ["variant", "loss less the base's", "errors", "without an outlier", "losses", "parameters", "events"]
+    keys = ("difference", "errors", "differences_without_outlier", "losses", "parameters", "events")
     bars.table(header, [[row["name"], *(str(row[key]) for key in keys)] for row in rows])
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from benchmarks.outcome import shared_file
 from tools.places import cache_folder
 from tools.pretrain import LOG_FILE, MODEL_FOLDER, PretrainRequest, PretrainResult, pretrain
+from tools.pretraining.looks import grown_losses
 from tools.pruning.drop_event import DropEvent
 from tools.requests import NUMERICS_VERSION, Progress
 from tools.settings import DataSettings
@@ -89,11 +90,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Grown:
-    """One finished run: its result, its events in their order, and its folder."""
+    """One finished run: its result, its events in their order, its folder, and its loss on each held-out block."""
 
     result: PretrainResult
     events: tuple[DropEvent, ...]
     folder: Path
+    block_losses: tuple[float, ...] | None = None
 
 
 def options(description: str | None, cached: bool = True) -> argparse.ArgumentParser:
@@ -168,7 +170,9 @@ def grow(request: PretrainRequest, bars: "Bars", label: str, keep_model: bool = 
     if not keep_model:
         # Half a gigabyte for each run, and only figures are asked for.
         shutil.rmtree(request.output / MODEL_FOLDER, ignore_errors=True)
-    return Grown(result=result, events=events_of(request.output / LOG_FILE), folder=request.output)
+    log = request.output / LOG_FILE
+    blocks = grown_losses(log)
+    return Grown(result, events_of(log), request.output, None if blocks is None else tuple(blocks))
 
 
 def events_of(log: Path) -> tuple[DropEvent, ...]:

@@ -20,7 +20,9 @@ Each row is kept in results/pruning_quality/ (`benchmarks/quality_kept.py`), so 
 or on another machine. `--kept` takes the rows of a size and budget in one precision only; each says its own. `holds`:
 all rows that are compared were measured, and at every size and budget, for both figures, growing is below all others,
 our own one-shot method (`penjing`: the same saliency and repair, the limit of a schedule with one event) among them.
-`ours_below` says, beside, whether the best of growing and that limit is below every method of others.
+`ours_below` says, beside, whether the best of growing and that limit is below every method of others. Rows are of the
+same blocks of text, so a difference has a standard error over them; where one block is far from all others, the
+difference without it stands beside.
 """
 
 import argparse
@@ -47,6 +49,7 @@ from benchmarks.quality_rows import (
     torch_pruning_row,
     trained_dense_row,
 )
+from tools.evaluation.paired import paired_difference
 from tools.pretraining.compute import choose_compute
 
 NAME = "pruning_quality"
@@ -89,7 +92,8 @@ METHOD_NAMES = tuple(dict.fromkeys(row.method for row in rows_of(False, SEEDS)))
 def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each size, budget and figure: the best of growing and the best of the others, by the mean over seeds.
 
-    Sizes and budgets where one of the two sides has no row are left out.
+    Sizes and budgets where one of the two sides has no row are left out. `difference`, of growing to the other, is in
+    nats per token for both figures; `error` is its standard error over blocks.
     """
     found = []
     compared = [row for row in rows if row["method"] not in NOT_COMPARED]
@@ -112,10 +116,26 @@ def verdict(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     "best_other": rival,
                     "other": round(means[rival], 4),
                     "below": means[ours] < means[rival],
+                    **_paired(here, ours, rival, figure),
                     "ours_below": best_of_ours < min(means[name] for name in others - {OUR_LIMIT}),
                 }
             )
     return found
+
+
+def _paired(rows: list[dict[str, Any]], ours: str, rival: str, figure: str) -> dict[str, float | None]:
+    """The difference on the same blocks, means over seeds; nothing where a row was kept without its blocks."""
+    blocks = [
+        [row["block_losses"][figure] for row in rows if row["method"] == name and "block_losses" in row]
+        for name in (ours, rival)
+    ]
+    if not all(blocks):
+        return {}
+    found = paired_difference(*(np.mean(losses, axis=0).tolist() for losses in blocks))
+    if found is None:
+        return {}
+    values = {"difference": found.mean, "error": found.error, "without_outlier": found.mean_without}
+    return {name: None if value is None else round(value, 4) for name, value in values.items()}
 
 
 def draw(rows: list[dict[str, Any]], dense: dict[str, Any], path: Path) -> None:
@@ -182,7 +202,8 @@ def main() -> None:
     facts = {**base.facts(), "growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
     facts["precision"] = sorted({row["precision"] for row in [dense, *rows]})
     not_measured = [row.label for row in missing]
-    figures = {"dense": dense, "rows": rows, "not_measured": not_measured, "verdict": decided, **facts}
+    shown = [{name: value for name, value in row.items() if name != "block_losses"} for row in (dense, *rows)]
+    figures = {"dense": shown[0], "rows": shown[1:], "not_measured": not_measured, "verdict": decided, **facts}
     all_compared = all(row.method in NOT_COMPARED for row in missing)
     finish(NAME, all_compared and all(entry["below"] for entry in decided), figures)
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from benchmarks.growing import Device, Scale, key_of
 from tools.architecture import Architecture
-from tools.evaluation.perplexity import validation_loss
+from tools.evaluation.perplexity import block_losses
 from tools.places import cache_folder
 from tools.pretrain import PretrainRequest, pretrain
 from tools.pretraining.compute import Compute, choose_compute
@@ -145,24 +145,25 @@ class Comparison:
 
     def loss(self, model: PreTrainedModel) -> float:
         """Loss on the corpus' held-out part."""
-        return validation_loss(model, self.corpus.validation, self.scale.batch, self.compute.precision)
+        return float(np.mean(self._block_losses(model, self.corpus.validation)))
 
-    def figures(
-        self, model: PreTrainedModel, parameters: int, started: float, loss: float | None = None, **more: Any
-    ) -> dict[str, Any]:
-        """The row of a model that is ready; `loss` where it was measured before."""
+    def figures(self, model: PreTrainedModel, parameters: int, started: float, **more: Any) -> dict[str, Any]:
+        """The row of a model that is ready, with the loss on each block: so rows are compared block by block."""
         seconds = time.monotonic() - started
         self.show(Progress(phase="measuring", done=0, total=1))
-        wikitext = validation_loss(model, self.wikitext, self.scale.batch, self.compute.precision)
-        loss = self.loss(model) if loss is None else loss
+        held_out, wikitext = (self._block_losses(model, part) for part in (self.corpus.validation, self.wikitext))
         return {
             "parameters": parameters,
-            "loss": round(loss, 4),
-            "wikitext2": round(math.exp(wikitext), 3),
+            "loss": round(float(np.mean(held_out)), 4),
+            "wikitext2": round(math.exp(float(np.mean(wikitext))), 3),
+            "block_losses": {"loss": _kept(held_out), "wikitext2": _kept(wikitext)},
             "seconds": round(seconds, 1),
             "threads": torch.get_num_threads(),
             **more,
         }
+
+    def _block_losses(self, model: PreTrainedModel, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        return block_losses(model, blocks, self.scale.batch, self.compute.precision)
 
     def calibration(self) -> Calibration:
         """The first training tokens, one block a micro-batch: a Fisher estimate squares each block's gradient."""
@@ -196,7 +197,7 @@ def grown_row(comparison: Comparison, changes: dict[str, Any]) -> dict[str, Any]
     facts = {"events": result.events, "design": result.architecture.describe(), "tokens": result.tokens}
     # A folder that was finished before is only read here.
     facts["seconds"] = round(result.seconds, 1)
-    return comparison.figures(model, result.parameters, started, result.loss, **facts)
+    return comparison.figures(model, result.parameters, started, **facts)
 
 
 def growing_request(comparison: Comparison, changes: dict[str, Any]) -> PretrainRequest:
@@ -280,6 +281,10 @@ def _recovered(
     trainer.train(comparison.steps, "training", on_step)
     facts = {"loss_untrained": round(untrained, 4), "design": design.describe(), "tokens": trainer.tokens}
     return comparison.figures(model, design.parameters, started, **facts)
+
+
+def _kept(losses: npt.NDArray[np.float64]) -> list[float]:
+    return [round(float(loss), 5) for loss in losses]
 
 
 def _placed(comparison: Comparison, model: PreTrainedModel) -> PreTrainedModel:

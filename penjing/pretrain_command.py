@@ -258,6 +258,13 @@ def _print(request: "PretrainRequest", result: "PretrainResult") -> None:
         shown = ("-", "-") if loss is None else (f"{loss:.4f}", f"{math.exp(min(loss, 700.0)):,.2f}")
         table.add_row(label, f"{parameters:,}", *shown)
     console.print(table)
+    if result.difference_error is not None and result.loss is not None and result.source_loss is not None:
+        console.print(
+            f"Loss less the source's on the same held-out blocks: {result.loss - result.source_loss:+.4f}, "
+            f"standard error {result.difference_error:.4f}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"{result.tokens:,} tokens in {result.seconds:.0f} s; {result.events} drops; {result.architecture.describe()}.",
         highlight=False,

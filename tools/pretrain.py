@@ -80,7 +80,10 @@ class PretrainRequest(BaseModel):
 
 
 class PretrainResult(BaseModel):
-    """What came out. Losses are validation cross-entropies in nats per token; `failure` says why there is no model."""
+    """What came out. Losses are validation cross-entropies in nats per token; `failure` says why there is no model.
+
+    `difference_error`: standard error of `loss` less `source_loss`, from their differences on each held-out block.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,6 +93,7 @@ class PretrainResult(BaseModel):
     architecture: Architecture
     source_loss: float | None = None
     loss: float | None = None
+    difference_error: float | None = None
     tokens: int
     calibration_tokens: int = 0
     events: int

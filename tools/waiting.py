@@ -15,3 +15,10 @@ def wait_patiently(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if "OMP_WAIT_POLICY" not in environment:
         environment.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def patient_environment() -> dict[str, str]:
+    """That of a new process whose threads wait patiently."""
+    environment = dict(os.environ)
+    wait_patiently(environment)
+    return environment

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_our_own_one_shot_method_is_a_rival_of_growing_and_one_of_ours_against_o
     assert (wikitext["below"], wikitext["ours_below"]) == (False, True)
     rows.append(row("flap", 2.8, 41.0))
     assert [entry["ours_below"] for entry in verdict(rows)] == [False, True]
+
+
+def test_rows_with_their_blocks_are_compared_block_by_block() -> None:
+    """Means over seeds first: a row of a seed is of the same blocks as that of another."""
+    blocks = {"grown": [[1.0, 4.0], [1.2, 4.2]], "fisher": [[1.3, 4.1], [1.3, 4.1]]}
+    rows = [
+        {
+            **row(method, 3.0 + (method == "fisher"), 40.0, seed=seed),
+            "block_losses": {"loss": found, "wikitext2": found},
+        }
+        for method, seeds in blocks.items()
+        for seed, found in enumerate(seeds)
+    ]
+    for entry in verdict(rows):
+        assert entry["difference"] == pytest.approx(-0.1) and entry["error"] == pytest.approx(0.1)
+        assert entry["without_outlier"] is None
+    del rows[0]["block_losses"], rows[1]["block_losses"]
+    assert all("difference" not in entry for entry in verdict(rows))
 
 
 def test_a_size_with_rows_of_one_side_only_has_no_verdict() -> None:
@@ -253,6 +272,8 @@ def test_every_row_ends_at_the_size_with_figures(one: Row, tiny: Comparison) -> 
         pytest.importorskip("torch_pruning", reason="the peer torch-pruning is not installed")
     found = one.measure(tiny)
     assert found["loss"] > 0 and found["wikitext2"] > 1 and found["tokens"] == 640
+    assert found["loss"] == pytest.approx(np.mean(found["block_losses"]["loss"]), abs=1e-4)
+    assert math.log(found["wikitext2"]) == pytest.approx(np.mean(found["block_losses"]["wikitext2"]), abs=1e-3)
     assert (found["parameters"] <= tiny.target_parameters) == (one.method != UNCUT)
 
 

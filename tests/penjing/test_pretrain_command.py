@@ -30,6 +30,7 @@ def run(sources: dict[str, Path], corpus: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_model_is_grown_and_told(run: Any, tmp_path: Path) -> None:
     done = run("--target-parameters", "85k")
     assert done.exit_code == 0, done.output
+    assert "on the same held-out blocks" in done.stdout and "standard error 0." in done.stdout
     assert "grown" in done.stdout and "480 tokens" in done.stdout and str(tmp_path / "out") in done.stdout
     assert (tmp_path / "out" / "design.png").is_file()
     again = run("--target-parameters", "85k", "--json")

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from tools.architecture import Architecture, LayerShape
 from tools.evaluation.edge import decode_latency
-from tools.evaluation.perplexity import validation_loss
+from tools.evaluation.perplexity import block_losses, validation_loss
 from tools.sources import architecture_from_config, load_model
 
 Cut = Callable[[PreTrainedModel, Architecture, Architecture], None]
@@ -41,6 +41,15 @@ def test_loss_is_the_mean_over_predicted_tokens(sources: dict[str, Path], family
     assert model.training
     model.eval()
     assert loss == pytest.approx(plain_loss(model), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_each_block_has_the_loss_that_it_has_alone(sources: dict[str, Path], batch_size: int) -> None:
+    model = load_model(sources["llama-tied"])
+    losses = block_losses(model, BLOCKS, batch_size)
+    alone = [validation_loss(model, BLOCKS[number : number + 1]) for number in range(len(BLOCKS))]
+    assert losses.shape == (len(BLOCKS),) and losses.tolist() == pytest.approx(alone, rel=1e-5)
+    assert validation_loss(model, BLOCKS, batch_size) == losses.mean()
 
 
 def test_loss_of_a_uniform_model_is_the_logarithm_of_the_vocabulary(sources: dict[str, Path]) -> None:

@@ -1,6 +1,7 @@
 """Pruning-aware pretraining as a whole: every policy, bad input, any number of ranks."""
 
 import os
+import statistics
 import subprocess
 import sys
 from itertools import pairwise
@@ -46,8 +47,25 @@ def test_looking_at_the_held_out_text_on_the_way_changes_nothing(pretraining_req
     seen = [line for line in log_of(looked.output) if line.get("event") == "validation"]
     assert [(line["step"], line["tokens"]) for line in seen] == [(step, 32 * step) for step in (4, 8, 12)]
     assert found.loss < seen[-1]["loss"] < seen[0]["loss"] < found.source_loss
+    for line in seen:
+        assert line["loss"] == pytest.approx(statistics.fmean(line["block_losses"]))
     for request in (looked, plain):
         assert (request.output / "training.png").stat().st_size > 10_000
+
+
+def test_the_log_has_the_loss_of_each_block_before_and_after(pretraining_request: Any) -> None:
+    request = pretraining_request()
+    result = pretrain(request)
+    looks = {line["event"]: line for line in log_of(request.output) if line.get("event") in ("source", "grown")}
+    before, after = looks["source"]["block_losses"], looks["grown"]["block_losses"]
+    assert (looks["source"]["step"], looks["grown"]["step"]) == (0, request.steps)
+    assert len(before) == len(after) == 256 // 16
+    assert (result.source_loss, result.loss) == (
+        pytest.approx(statistics.fmean(before)),
+        pytest.approx(statistics.fmean(after)),
+    )
+    differences = [two - one for one, two in zip(before, after, strict=True)]
+    assert result.difference_error == pytest.approx(statistics.stdev(differences) / 4)
 
 
 def test_a_design_is_reached_in_a_number_of_drops(pretraining_request: Any, sources: dict[str, Path]) -> None:

@@ -1,6 +1,5 @@
 """One run of `tools.pretrain`: prepares source and corpus, builds the growth, trains it, writes what comes out."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -12,7 +11,8 @@ from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from tools.errors import InputError
-from tools.evaluation.perplexity import validation_loss
+from tools.evaluation.paired import paired_difference
+from tools.evaluation.perplexity import block_losses
 from tools.export.huggingface import export_huggingface
 from tools.failures import failure_of
 from tools.freed_memory import freed_memory_kept
@@ -47,6 +47,7 @@ from tools.pretraining.growth_checkpoint import (
     resumed_step,
     save_growth,
 )
+from tools.pretraining.looks import look, loss_of, source_losses, warning_of_outlier
 from tools.pretraining.output_lock import output_locked
 from tools.pretraining.trainer import Trainer
 from tools.pretraining.training_log import TrainingLog
@@ -125,27 +126,35 @@ class _Run:
             (request.output / CONFIG_FILE).write_text(request.model_dump_json(indent=1) + "\n")
         model = load_model_of_growth(self._checkpoint, self._source.path) if resumed else load_model(self._source.path)
         self._compute.place(model)
-        source_loss = self._stored_source_loss() if resumed else self._loss_of(model, "measuring, source")
+        before = source_losses(request.output / LOG_FILE) if resumed else self._losses_of(model, "measuring, source")
         with TrainingLog(request.output / LOG_FILE, resumed_step(self._checkpoint) if resumed else 0) as log:
             if not resumed:
-                log.event("source", 0, loss=source_loss, parameters=self._source.architecture.parameters)
+                log.event("source", 0, **look(before), parameters=self._source.architecture.parameters)
             trainer, growth, compiler = self._assemble(model, resumed, log)
             failure = self._train(trainer, growth, log)
+            if compiler is not None:
+                # Measuring has other sizes; compiling for it would take longer than it saves.
+                compiler.remove()
+            after = None
+            if failure is None:
+                after = self._losses_of(model, "measuring, grown")
+                log.event("grown", trainer.step, **look(after), parameters=growth.design.parameters)
         if failure is None and growth.design.parameters > self._space.max_parameters:
             self._warnings.append(
                 f"The tokens ended at {growth.design.parameters:,} parameters, above the target of "
                 f"{self._space.max_parameters:,}: give more tokens, or a smaller every."
             )
-        if compiler is not None:
-            # Measuring has other sizes; compiling for it would take longer than it saves.
-            compiler.remove()
+        difference = None if after is None else paired_difference(after, before)
+        if difference is not None and (warning := warning_of_outlier(difference, len(before))) is not None:
+            self._warnings.append(warning)
         result = PretrainResult(
             status="finished" if failure is None else "failed",
             source_parameters=self._source.architecture.parameters,
             parameters=growth.design.parameters,
             architecture=growth.design,
-            source_loss=source_loss,
-            loss=None if failure is not None else self._loss_of(model, "measuring, grown"),
+            source_loss=loss_of(before),
+            loss=None if after is None else loss_of(after),
+            difference_error=None if difference is None else difference.error,
             tokens=trainer.tokens,
             calibration_tokens=request.calibration_steps * trainer.tokens_per_step,
             events=len(growth.events),
@@ -277,18 +286,15 @@ class _Run:
         # Compiling for other sizes, and without gradients, would take longer than it saves.
         eager = torch.compiler.set_stance("force_eager") if self._recipe.compile else nullcontext()
         with growth.unrecorded(), eager:
-            loss = validation_loss(
-                trainer.model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision
-            )
-        log.event("validation", trainer.step, tokens=trainer.tokens, loss=loss)
+            losses = self._losses_of(trainer.model)
+        log.event("validation", trainer.step, tokens=trainer.tokens, **look(losses))
 
-    def _loss_of(self, model: PreTrainedModel, phase: str) -> float:
-        self._report(Progress(phase=phase, done=0, total=1))
-        return validation_loss(model, self._corpus.validation, self._recipe.micro_batch_size, self._compute.precision)
-
-    def _stored_source_loss(self) -> float:
-        with (self._request.output / LOG_FILE).open() as lines:
-            return float(json.loads(next(lines))["loss"])
+    def _losses_of(self, model: PreTrainedModel, phase: str | None = None) -> list[float]:
+        """The loss of each held-out block."""
+        if phase is not None:
+            self._report(Progress(phase=phase, done=0, total=1))
+        recipe, blocks = self._recipe, self._corpus.validation
+        return [*map(float, block_losses(model, blocks, recipe.micro_batch_size, self._compute.precision))]
 
     def _write(self, model: PreTrainedModel, growth: Growth, result: PretrainResult) -> None:
         """Model, picture and result; the checkpoint has served where the run is finished."""

@@ -49,7 +49,7 @@ def draw_training(log: Path, result: PretrainResult, path: Path) -> None:
 
 
 def _looks(line: dict[str, Any]) -> bool:
-    return line.get("event") in ("source", "validation")
+    return line.get("event") in ("source", "validation") and line["loss"] is not None
 
 
 def _means(steps: Sequence[dict[str, Any]], name: str) -> list[float]:

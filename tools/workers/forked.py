@@ -16,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO
 
-from tools.waiting import wait_patiently
+from tools.waiting import patient_environment
 
 _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
@@ -125,8 +125,6 @@ class _Running:
 
     def __init__(self, log: Path) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = dict(os.environ)
-        wait_patiently(environment)
         with theirs, log.open("ab") as words:
             self._server = subprocess.Popen(
                 # -P: a folder named like one of ours in the working directory must not be imported.
@@ -135,7 +133,7 @@ class _Running:
                 stdout=words,
                 stderr=words,
                 pass_fds=[theirs.fileno()],
-                env=environment,
+                env=patient_environment(),
             )
         self._lock = threading.Lock()
         self._asked: deque[ForkedProcess] = deque()

@@ -6,7 +6,6 @@ Where they can be forked from one that has imported everything, a start costs mi
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +16,7 @@ from typing import IO, Any
 from tools.errors import InputError
 from tools.measurement import Failure, Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
-from tools.waiting import wait_patiently
+from tools.waiting import patient_environment
 from tools.workers.base import STOP_SECONDS, WorkerError, Workers, failed, out_of_time, shorter_limit
 from tools.workers.forked import ForkedProcess, ForkServer, ForkServerError, can_fork
 
@@ -108,15 +107,13 @@ class ProcessWorkers(Workers):
     async def _started(self, channel: socket.socket, errors: IO[bytes]) -> Process:
         if can_fork():
             return await self._forks.fork(channel, errors)
-        environment = dict(os.environ)
-        wait_patiently(environment)
         return await asyncio.create_subprocess_exec(
             # -P: a folder named like one of ours in the working directory must not be imported.
             *(sys.executable, "-P", "-m", "tools.worker_process"),
             stdin=channel.fileno(),
             stdout=channel.fileno(),
             stderr=errors,
-            env=environment,
+            env=patient_environment(),
         )
 
 
