@@ -211,13 +211,20 @@ def _print(bars: Bars, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Mean differences as bars, those of the seeds as dots; left of zero is better than the base."""
+    """Mean differences as bars, those of the seeds as dots with their errors; left of zero is better than the base."""
     rows = [row for row in figures["rows"] if row["name"] != BASE]
     figure, axes = new_figure(8, 1.6 + 0.32 * len(rows))
     panel = axes[0]
     spread = figures["spread_of_seeds"]
     # Controls may be far off; the rest should still be told apart. What reaches beyond the edge says how far.
-    shown = [value for row in rows if not row["is_control"] for value in row["differences"] if value is not None]
+    shown = [
+        value + sign * (error or 0.0)
+        for row in rows
+        if not row["is_control"]
+        for value, error in zip(row["differences"], row["errors"], strict=True)
+        if value is not None
+        for sign in (-1, 1)
+    ]
     left, right = 1.15 * min([*shown, -spread, 0.0]), 1.15 * max([*shown, spread, 1e-6])
     for place, row in enumerate(reversed(rows)):
         if row["difference"] is None:
@@ -225,14 +232,20 @@ def draw(figures: dict[str, Any], path: Path) -> None:
             continue
         color = "#d97706" if row["name"] in figures["beaten_by"] else "#2563eb"
         panel.barh(place, row["difference"], color="#9ca3af" if row["is_control"] else color, alpha=0.7)
-        panel.plot(row["differences"], [place] * len(row["differences"]), "o", color="#111827", markersize=3)
+        for difference, error in zip(row["differences"], row["errors"], strict=True):
+            panel.errorbar(
+                difference, place, xerr=error, fmt="o", color="#111827", markersize=3, linewidth=0.8, capsize=2
+            )
         if row["difference"] > right:
             panel.text(right, place, f"{row['difference']:+.3f} ", va="center", ha="right", fontsize="small")
     panel.set_xlim(left, right)
     panel.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)], fontsize="small")
     panel.axvline(0, color="#111827", linewidth=0.8)
     panel.axvspan(-spread, spread, color="#6b7280", alpha=0.15)
-    panel.set_xlabel("validation loss less that of the base, nats per token (grey band: spread of seeds)")
+    panel.set_xlabel(
+        "validation loss less that of the base, nats per token\n"
+        "(whiskers: standard error over blocks; grey band: spread of seeds)"
+    )
     size = figures["target_parameters"] / 1e6
     panel.set_title(f"{Path(figures['source']).name} to {size:.1f}M parameters, {figures['tokens']:,} tokens each")
     save_figure(figure, axes, path)
