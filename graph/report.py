@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from graph.standing import compared
 from memory.retrieval import best
 from memory.views import TrialView
 from tools.measurement import Measurement
@@ -17,6 +18,7 @@ class ResultRow(BaseModel):
 
     `accuracy` is the mean zero-shot accuracy, a share, in a search that is after it. `over_limit` says which measured
     limit of the run it breaks, and by how much. `measured_after` says at which fidelity, where the run has several.
+    `difference_error` is the standard error of its loss less the saliency-greedy design's, over validation blocks.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,6 +35,7 @@ class ResultRow(BaseModel):
     accuracy: float | None = None
     accuracy_stderr: float | None = None
     measured_after: str = ""
+    difference_error: float | None = None
 
 
 def result_table(survey: Survey, trials: Sequence[TrialView]) -> list[ResultRow]:
@@ -45,7 +48,13 @@ def result_table(survey: Survey, trials: Sequence[TrialView]) -> list[ResultRow]
             if entry.measurement is not None:
                 row = _row(name, entry.number, entry.measurement, entry.architecture.describe())
                 over = None if entry.over_limit is None else str(entry.over_limit)
-                more = {"over_limit": over, "stage": entry.stage, "measured_after": entry.measured_after}
+                difference = compared(entry, greedy[0]) if greedy else None
+                more = {
+                    "over_limit": over,
+                    "stage": entry.stage,
+                    "measured_after": entry.measured_after,
+                    "difference_error": None if difference is None else difference.error,
+                }
                 rows.append(row.model_copy(update=more))
     return rows
 

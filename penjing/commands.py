@@ -263,6 +263,7 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
         pattern_lines,
         result_table,
         retrieved_lines,
+        rival_lines,
         rung_table,
         status_words,
         trial_table,
@@ -287,6 +288,8 @@ def _print_run(session: "SearchSession", document: dict[str, Any]) -> None:
     for trial in document["trials"]:
         words = [f"trial {trial['number']}: {trial['design']}", *retrieved_lines(trial["retrieved"], session.run_id)]
         console.print("\n".join(words), highlight=False, soft_wrap=True)
+    for line in rival_lines(document["not_told_apart"]):
+        console.print(line, highlight=False, soft_wrap=True)
     for line in [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"])]:
         console.print(line, highlight=False, soft_wrap=True)
     for line in [*cache_lines(document["cache"]), *pattern_lines(document["patterns"], session.run_id)]:

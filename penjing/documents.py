@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from graph.folder import Home
 from graph.report import forecast_quality
+from graph.standing import rivals_of_best
 from memory.ledger import Ledger, ledger_of
 from memory.objectives import DEFAULT_OBJECTIVES, read_objectives
 from memory.retrieval import best
@@ -63,6 +64,7 @@ def show_document(session: "SearchSession", objectives: Sequence[str] = ()) -> d
         "ledger": ledger_document(ledger_of(proposals, calls)),
         "patterns": [pattern.document() for pattern in session.patterns()],
         "forecasts": {name: found.model_dump() for name, found in forecast_quality(trials).items()},
+        "not_told_apart": [rival.model_dump() for rival in rivals_of_best(trials)],
         "budget": budget_document(session),
         "cache": cache_document(trials),
         "tokens": {

@@ -24,7 +24,7 @@ def html_report(session: "SearchSession", records: "Records") -> str:
     from memory.retrieval import best
     from penjing.documents import show_document
     from penjing.snapshot import read_snapshot
-    from penjing.tables import cache_lines, forecast_lines, ledger_lines, verdict
+    from penjing.tables import cache_lines, forecast_lines, ledger_lines, rival_lines, verdict
 
     snapshot, document = read_snapshot(records, session.run_id), show_document(session)
     pictures, leaders = snapshot.pictures(), best(snapshot.trials, 1)
@@ -37,6 +37,7 @@ def html_report(session: "SearchSession", records: "Records") -> str:
         result=None if result is None else result["table"],
         verdict=None if result is None else verdict(result["table"], session.config.asks_agents),
         lines=[
+            *rival_lines(document["not_told_apart"]),
             *ledger_lines(document["ledger"]),
             *forecast_lines(document["forecasts"]),
             *cache_lines(document["cache"]),

@@ -46,12 +46,25 @@ def drive_search(session: "SearchSession", as_json: bool) -> None:
     if as_json:
         print(json.dumps(document))
         return
-    from penjing.tables import cache_lines, forecast_lines, ledger_lines, print_next, result_table, verdict
+    from penjing.tables import (
+        cache_lines,
+        forecast_lines,
+        ledger_lines,
+        print_next,
+        result_table,
+        rival_lines,
+        verdict,
+    )
 
     out, result = terminal(), document["result"]
     out.print(result_table(result["table"]))
     out.print(verdict(result["table"], session.config.asks_agents), highlight=False)
-    lines = [*ledger_lines(document["ledger"]), *forecast_lines(document["forecasts"]), *cache_lines(document["cache"])]
+    lines = [
+        *rival_lines(document["not_told_apart"]),
+        *ledger_lines(document["ledger"]),
+        *forecast_lines(document["forecasts"]),
+        *cache_lines(document["cache"]),
+    ]
     for line in lines:
         out.print(line, highlight=False, soft_wrap=True)
     print_next(out, session.run_id, result)

@@ -7,6 +7,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from graph.standing import ERRORS
 from memory.objectives import Objective, figure
 from memory.views import TrialView, ordinal
 from tools.fidelity import fidelity_in_words
@@ -19,6 +20,7 @@ _DIGITS: dict[Objective, int] = {
     "memory_mb": 1,
     "file_mb": 1,
 }
+_RIVALS = 5
 _STAGES = {"greedy": "greedy", "self_evolution": "evolution", "knowledge_distillation": "distillation"}
 
 
@@ -193,6 +195,18 @@ def forecast_lines(forecasts: dict[str, Any]) -> list[str]:
     return [f"forecasts' rank correlation with what was measured: {', '.join(known)}"] if known else []
 
 
+def rival_lines(rivals: list[dict[str, Any]]) -> list[str]:
+    """The trials that the validation text does not tell apart from the best, on one line; none where it tells all."""
+    if not rivals:
+        return []
+    shown = [
+        f"{one['trial']} ({one['difference']:+.4f}, standard error {one['error']:.4f})" for one in rivals[:_RIVALS]
+    ]
+    more = f" and {len(rivals) - _RIVALS} more" if len(rivals) > _RIVALS else ""
+    word = "trial" if len(rivals) == 1 else "trials"
+    return [f"not told apart from the best by the validation text: {word} {', '.join(shown)}{more}"]
+
+
 def cache_lines(cached: dict[str, Any]) -> list[str]:
     """What was not paid for again, on one line; none where everything was new."""
     if not cached["hits"]:
@@ -244,7 +258,14 @@ def verdict(rows: list[dict[str, Any]], agents: bool = True) -> str:
         margin = f" (standard errors {' and '.join(f'{error:.3f}' for error in errors)})" if len(errors) == 2 else ""
         accuracy = f"accuracy {best['accuracy'] - greedy['accuracy']:+.3f}{margin}"
         return f"Best against saliency-greedy design: {accuracy}, {loss} (one seed, same tokens).{author}"
-    return f"Best against saliency-greedy design: {loss} (one seed, same tokens).{author}"
+    error = best.get("difference_error")
+    if error is None:
+        return f"Best against saliency-greedy design: {loss} (one seed, same tokens).{author}"
+    told = ""
+    if abs(best["loss"] - greedy["loss"]) < ERRORS * error:
+        told = " The validation text does not tell them apart: more of it would (data.validation_tokens)."
+    loss = f"{loss}, standard error {error:.4f}"
+    return f"Best against saliency-greedy design: {loss} (one seed, same tokens).{told}{author}"
 
 
 def print_next(console: Console, run: str, result: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
 """What one evaluation found: plain, typed data that agents, memory and tables read."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -22,7 +24,8 @@ class Failure(BaseModel):
 class Measurement(BaseModel):
     """Figures of one model at one fidelity.
 
-    `loss` is the mean validation cross-entropy in nats per token and `perplexity` its exponential; `latency_ms` is the
+    `loss` is the mean validation cross-entropy in nats per token, `block_losses` those of each validation block, whose
+    mean it is, and `perplexity` its exponential; `latency_ms` is the
     median time to decode one token at batch size 1 with the key/value cache; `accuracy` is the mean of the zero-shot
     `accuracies` (shares, by task) with its standard error, None where the search is not after it; `drops` are the cuts
     on the way to the design; `tokens` counts training tokens, warm-up included; `seconds` is wall-clock time of the
@@ -34,6 +37,7 @@ class Measurement(BaseModel):
     fidelity: str
     parameters: int
     loss: float | None = None
+    block_losses: tuple[float, ...] = ()
     perplexity: float | None = None
     loss_before_training: float | None = None
     latency_ms: float | None = None
@@ -52,6 +56,15 @@ class Measurement(BaseModel):
     def of_loss(cls, loss: float, **figures: Any) -> "Measurement":
         """A successful measurement; the perplexity follows from the loss."""
         return cls(loss=loss, perplexity=math.exp(min(loss, 700.0)), **figures)
+
+    @classmethod
+    def of_blocks(cls, losses: Sequence[float], **figures: Any) -> "Measurement":
+        """A successful measurement from the loss of each validation block, all of one length.
+
+        Blocks are left out where one is not finite, for which JSON has no number.
+        """
+        kept = tuple(losses) if all(map(math.isfinite, losses)) else ()
+        return cls.of_loss(statistics.fmean(losses), block_losses=kept, **figures)
 
     @property
     def succeeded(self) -> bool:

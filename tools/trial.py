@@ -6,6 +6,7 @@ folder before it is returned, so that a search killed a moment later finds it th
 
 import time
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from safetensors.torch import load_file
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from tools.accuracy import score_live
 from tools.checkpoint_pace import CheckpointPace
 from tools.evaluation.edge import decode_latency
-from tools.evaluation.perplexity import validation_loss
+from tools.evaluation.perplexity import block_losses
 from tools.export.compact import save_compact
 from tools.freed_memory import freed_memory_kept
 from tools.measurement import Measurement
@@ -86,16 +87,18 @@ def run_trial(request: TrialRequest, report: ReportProgress, stop: Callable[[], 
     else:
         load_growth(checkpoint, trainer, growth)
 
-    def loss_now(phase: str) -> float:
+    def losses_now(phase: str) -> list[float]:
         report(Progress(phase=phase, done=0, total=1))
-        return validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+        found = block_losses(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+        return [float(loss) for loss in found]
 
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:
         report(Progress(phase=phase, done=trainer.step - recipe.warmup_steps, total=steps, loss=step_loss))
 
     # With several cuts the first one does not show what the design costs untrained.
     at_once = recipe.drops == recipe.update_steps == 1
-    before = begun.loss_before_training if begun else loss_now("measuring, cut") if at_once else None
+    cut = losses_now("measuring, cut") if begun is None and at_once else None
+    before = begun.loss_before_training if begun else None if cut is None else fmean(cut)
 
     def write() -> None:
         notes = TrialNotes(seconds=time.monotonic() - started, loss_before_training=before)
@@ -107,7 +110,7 @@ def run_trial(request: TrialRequest, report: ReportProgress, stop: Callable[[], 
     growth.end()
     scored: dict[str, Any] = {}
     with pace.written_where_stopped():
-        loss = before if before is not None and not steps else loss_now("measuring, grown")
+        losses = cut if cut is not None and not steps else losses_now("measuring, grown")
         latency = decode_latency(model)
         report(Progress(phase="saving", done=0, total=1))
         save_compact(model, request.design, request.folder / MODEL_FOLDER)
@@ -122,8 +125,8 @@ def run_trial(request: TrialRequest, report: ReportProgress, stop: Callable[[], 
                 request.folder / TASKS_FOLDER,
                 report,
             )
-    measurement = Measurement.of_loss(
-        loss,
+    measurement = Measurement.of_blocks(
+        losses,
         fidelity=request.fidelity,
         parameters=request.design.parameters,
         loss_before_training=before,
