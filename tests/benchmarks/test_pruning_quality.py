@@ -15,7 +15,18 @@ from pydantic import BaseModel
 
 from benchmarks import outcome, pruning_quality, quality_kept
 from benchmarks.growing import Bars
-from benchmarks.pruning_quality import BUDGETS, DENSE, DISTILLED, GROWN, POST_TRAINING, SHARES, UNCUT, rows_of, verdict
+from benchmarks.pruning_quality import (
+    BUDGETS,
+    DENSE,
+    DISTILLED,
+    GROWN,
+    POST_TRAINING,
+    SHARES,
+    UNCUT,
+    lead_over_limit,
+    rows_of,
+    verdict,
+)
 from benchmarks.quality_kept import PRECISIONS, Precision, Row, kept_rows, read
 from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
 from tools.pretrain import PretrainRequest
@@ -117,6 +128,17 @@ def test_our_own_one_shot_method_is_a_rival_of_growing_and_one_of_ours_against_o
     assert (wikitext["below"], wikitext["ours_below"]) == (False, True)
     rows.append(row("flap", 2.8, 41.0))
     assert [entry["ours_below"] for entry in verdict(rows)] == [False, True]
+
+
+def test_growing_against_its_limit_needs_no_others() -> None:
+    rows = [row("grown", 3.0, 41.0), row("grown, no repair", 3.1, 40.0), row("penjing", 3.2, 42.0)]
+    loss, wikitext = lead_over_limit(rows)
+    assert (loss["best_of_growing"], loss["growing"], loss["limit"]) == ("grown", 3.0, 3.2)
+    assert (wikitext["best_of_growing"], wikitext["growing"], wikitext["limit"]) == ("grown, no repair", 40.0, 42.0)
+    assert lead_over_limit(rows[:2]) == lead_over_limit(rows[2:]) == []
+    for one in rows:
+        one["block_losses"] = {name: [one["loss"], one["loss"] + 1] for name in ("loss", "wikitext2")}
+    assert lead_over_limit(rows)[0]["difference"] == pytest.approx(-0.2)
 
 
 def test_rows_with_their_blocks_are_compared_block_by_block() -> None:
