@@ -64,7 +64,7 @@ def two_nodes(words: list[str], output: Path) -> "list[subprocess.Popen[str]]":
 
 def steps_of(output: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if "loss" in line and line["step"] > 0]
+    return [line for line in lines if "event" not in line]
 
 
 def ranks_of(launcher: "subprocess.Popen[str]") -> list[int]:

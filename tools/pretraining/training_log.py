@@ -1,6 +1,8 @@
 """The figures of each training step, and their log on disk: JSON lines, written as they happen."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -9,6 +11,7 @@ from typing import Self
 import torch
 from pydantic import JsonValue
 
+from tools.errors import InputError
 from tools.pretraining.compute import Compute
 from tools.ranks import rank, world_size
 
@@ -74,11 +77,11 @@ class TrainingLog:
 
     A line of a step has the fields of StepFigures that are known, a line of an event has `event`, `step` and its facts.
     `resumed_step` is where the training goes on: lines beyond it, which a killed process wrote after its last
-    checkpoint, are cut off. With 0 the file begins anew.
+    checkpoint, are cut off. With 0 the file begins anew. All calls raise InputError where the disk is full.
     """
 
     def __init__(self, path: Path, resumed_step: int = 0) -> None:
-        self._file = None
+        self._file, self._path = None, path
         if rank() == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
             _cut_off(path, resumed_step)
@@ -94,10 +97,11 @@ class TrainingLog:
         self._write({"event": kind, "step": step, **facts})
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. Raises InputError where the disk does not take what is left."""
         if self._file is not None:
-            self._file.close()
-            self._file = None
+            file, self._file = self._file, None
+            with self._told():
+                file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +113,17 @@ class TrainingLog:
 
     def _write(self, line: dict[str, JsonValue]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            with self._told():
+                self._file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # What is torn is cut off where the run goes on.
+            advice = "choose a directory that is writable and has enough space."
+            raise InputError(f"Cannot write {self._path}: {error.strerror}; {advice}") from error
 
 
 def _cut_off(path: Path, step: int) -> None:
