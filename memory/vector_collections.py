@@ -107,7 +107,10 @@ class VectorCollections(OpenCollections):
             # So many as would do if those behind met the conditions as often, and half as many again.
             expected = 3 * k * len(rows) // (2 * len(fitting)) if fitting else most
             count = max(2 * count, min(expected, most))
-        return self._query(name, k, vector, chroma_conditions(where))
+        conditions = chroma_conditions(where)
+        rows = self._query(name, k, vector, conditions)
+        # Where it finds too few, Chroma's index may have missed some, or there are no more: both are quickly compared.
+        return rows if len(rows) >= k else self._compared(name, vector, conditions)[:k]
 
     def _query(self, name: CollectionName, count: int, vector: Any, conditions: dict[str, Any] | None) -> list[Row]:
         with self._using(name):

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from memory.rebuild import index_trials, open_vectors, rebuild_vectors, reconcile_vectors
 from memory.records import Records
 from memory.tables import Run
+from memory.vector_rows import Row
 from memory.vectors import VectorStore
 from memory.views import TrialView
 from tests.chroma_server import chroma_beside_postgresql
@@ -97,6 +99,20 @@ def test_rebuilding_gives_the_same_answers(store: VectorStore, filled: Records, 
     rebuild_vectors(filled, store)
     assert store.nearest(design(), design(), 8) == before
     assert store.counts() == EXPECTED
+
+
+def test_what_the_index_misses_among_few_is_found(store: VectorStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many equal vectors Chroma's graph has islands: of few that meet a condition it finds some, by chance."""
+    for run, source, count in (("run-b", "b", 600), ("run-c", "c", 2)):
+        places = {"run_id": run, "source": source, "corpus": "docs"}
+        store.add_lessons([(f"{run}/{index}/0", f"{run} lesson {index % 7}", places) for index in range(count)])
+    whole = store._query
+
+    def misses(name: Any, count: int, vector: Any, conditions: Any) -> list[Row]:
+        return whole(name, count, vector, conditions)[: 1 if conditions else count]
+
+    monkeypatch.setattr(store, "_query", misses)
+    assert {one.id for one in store.lessons("run-b lesson 3", 3, {"source": "c"})} == {"run-c/0/0", "run-c/1/0"}
 
 
 def test_what_few_meet_is_found_behind_many_that_are_nearer(store: VectorStore, design: Design) -> None:
