@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from graph.standing import compared
+from memory.outcomes import compared
 from memory.retrieval import best
 from memory.views import TrialView
 from tools.measurement import Measurement

@@ -8,12 +8,10 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from memory.outcomes import compared
 from memory.retrieval import best
 from memory.views import TrialView
-from tools.evaluation.paired import PairedDifference, paired_difference
-
-ERRORS = 2.0
-"""Differences below so many standard errors are not told apart from none: 1 in 20 of equal models differs by more."""
+from tools.evaluation.paired import ERRORS
 
 
 class Rival(BaseModel):
@@ -24,13 +22,6 @@ class Rival(BaseModel):
     trial: int
     difference: float
     error: float
-
-
-def compared(trial: TrialView, other: TrialView) -> PairedDifference | None:
-    """The loss of `trial` less that of `other`; None where they were not measured on the same blocks."""
-    if trial.measurement is None or other.measurement is None or trial.fidelity != other.fidelity:
-        return None
-    return paired_difference(trial.measurement.block_losses, other.measurement.block_losses)
 
 
 def rivals_of_best(trials: Sequence[TrialView]) -> list[Rival]:

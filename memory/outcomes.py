@@ -1,13 +1,30 @@
 """What came of a design, in words: figures where they compare, else only whether it was better than its parent."""
 
 from memory.views import Judged
+from tools.evaluation.paired import PairedDifference, paired_difference
+
+_WITHIN_ERROR = "within the error"
+
+
+def compared(trial: Judged, other: Judged) -> PairedDifference | None:
+    """The loss of `trial` less that of `other`; None where they were not measured on the same blocks."""
+    if trial.measurement is None or other.measurement is None or trial.fidelity != other.fidelity:
+        return None
+    return paired_difference(trial.measurement.block_losses, other.measurement.block_losses)
+
+
+def within_error(trial: Judged, other: Judged) -> bool:
+    """Whether the loss decides and the validation text does not tell the two apart; False where that is not known."""
+    difference = compared(trial, other) if trial.goal.objective == "loss" else None
+    return difference is not None and difference.is_within_error
 
 
 def describe_outcome(trial: Judged, parent: Judged | None) -> str:
     """What came of a design, in words: `loss 3.120, 0.045 below its parent`, or why it failed.
 
-    Where its run measures at several fidelities, `loss 3.120 after short training`. Where its parent was measured at
-    another one, the two are compared on the first rung, and that is said.
+    A difference that the validation text does not tell from none is `within the error`. Where its run measures at
+    several fidelities, `loss 3.120 after short training`. Where its parent was measured at another one, the two are
+    compared on the first rung, and that is said.
     """
     if trial.measurement is None:
         return "not evaluated"
@@ -29,7 +46,8 @@ def describe_outcome(trial: Judged, parent: Judged | None) -> str:
     if below.loss is None or pair[1].loss is None:
         return words + measured
     change = below.loss - pair[1].loss
-    return f"{words}{measured}, {abs(change):.3f} {_side(change)} its parent{where}"
+    unclear = f", {_WITHIN_ERROR}" if within_error(*pair) else ""
+    return f"{words}{measured}, {abs(change):.3f} {_side(change)} its parent{where}{unclear}"
 
 
 def relative_outcome(trial: Judged, parent: Judged | None) -> str:
@@ -41,7 +59,9 @@ def relative_outcome(trial: Judged, parent: Judged | None) -> str:
         return "it could be grown"
     if change == 0:
         return "as good as its parent"
-    return f"{'better' if change < 0 else 'worse'} than its parent"
+    pair = _of_one_fidelity(trial, parent)
+    unclear = f", {_WITHIN_ERROR}" if pair and within_error(*pair) else ""
+    return f"{'better' if change < 0 else 'worse'} than its parent{unclear}"
 
 
 def change_of_score(trial: Judged, parent: Judged | None) -> float | None:

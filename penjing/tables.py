@@ -7,9 +7,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from graph.standing import ERRORS
 from memory.objectives import Objective, figure
 from memory.views import TrialView, ordinal
+from tools.evaluation.paired import ERRORS
 from tools.fidelity import fidelity_in_words
 
 _DIGITS: dict[Objective, int] = {

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from agents.dialects.base import Dialect, Sentence
+from memory.outcomes import within_error
 from memory.views import TrialView
 from tools.architecture import Architecture
 from tools.costs import costs_in_words, limits_in_words
@@ -79,7 +80,11 @@ class PrunedLMDialect(Dialect[Architecture, DesignDraft, TrialView]):
         }
 
     def about_sample(self, sample: Sequence[TrialView]) -> dict[str, Any]:
-        return {"sample": [trial_row(trial) for trial in sample], **self.limits()}
+        rows = [trial_row(trial) for trial in sample]
+        for trial, row in zip(sample[1:], rows[1:], strict=True):
+            if within_error(trial, sample[0]):
+                row["figures"] = ["as good as the first of these within the error", *row["figures"]]
+        return {"sample": rows, **self.limits()}
 
     def about_running(self, running: Sequence[TrialView]) -> dict[str, Any]:
         """Those that were begun last, where there are many: the checker knows all."""

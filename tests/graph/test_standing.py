@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agents.dialects import PrunedLMDialect
 from graph.config import SearchConfig
 from graph.session import SearchSession
-from graph.standing import compared, rivals_of_best
+from graph.standing import rivals_of_best
+from memory.outcomes import compared, describe_outcome, relative_outcome
 from memory.records import Records
 from memory.tables import Run
 from memory.views import TrialView
 from penjing.documents import show_document
 from penjing.tables import rival_lines, verdict
+from tests.language_model_space import language_model
 from tests.memory.conftest import finish, make_design
 
 ConfigOf = Callable[..., SearchConfig]
@@ -47,6 +50,25 @@ def test_trials_within_two_standard_errors_of_the_best_are_named() -> None:
     many = [rivals[0].model_dump()] * 7
     assert rival_lines(many)[0].endswith(" and 2 more") and rival_lines(many[:1])[0].count("trial ") == 1
     assert rival_lines([]) == []
+
+
+def test_agents_are_told_which_differences_are_within_the_error() -> None:
+    first, near, far = trials_of([0.0, 0.004, 0.2])
+    assert describe_outcome(near, first) == f"loss {near.loss:.3f}, 0.004 above its parent, within the error"
+    assert describe_outcome(first, near) == f"loss {first.loss:.3f}, 0.004 below its parent, within the error"
+    assert describe_outcome(far, first) == f"loss {far.loss:.3f}, 0.200 above its parent"
+    assert relative_outcome(near, first) == "worse than its parent, within the error"
+    assert relative_outcome(far, first) == "worse than its parent"
+    sample = PrunedLMDialect(language_model(), "tiny").about_sample([first, near, far])["sample"]
+    assert [row["figures"] for row in sample] == [[], ["as good as the first of these within the error"], []]
+
+
+def test_where_accuracy_decides_the_error_of_losses_says_nothing() -> None:
+    first, near = trials_of([0.0, 0.004], goal="accuracy")
+    assert describe_outcome(near, first).endswith("accuracy 0.000 above its parent's")
+    assert PrunedLMDialect(language_model(), "tiny").about_sample([first, near])["sample"][1]["figures"] == [
+        "accuracy 0.500"
+    ]
 
 
 def test_what_was_not_measured_on_the_same_blocks_does_not_compare() -> None:

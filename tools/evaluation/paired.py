@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ERRORS = 2.0
+"""Differences below so many standard errors are not told apart from none: 1 in 20 of equal models differs by more."""
 _FEWEST_BLOCKS, _FAR = 16, 8.0
 
 
@@ -26,6 +28,11 @@ class PairedDifference:
     error: float | None
     outlier: int | None
     mean_without: float | None
+
+    @property
+    def is_within_error(self) -> bool:
+        """Whether equal models would often differ by as much; False where there is no error to compare with."""
+        return self.error is not None and abs(self.mean) < ERRORS * self.error
 
 
 def paired_difference(losses: Sequence[float], others: Sequence[float]) -> PairedDifference | None:
