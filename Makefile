@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 search: install
 	$(BIN)/penjing search --preset quick
 
-# Tests wait for processes that they start, a fifth of the time: the checks run beside them.
+# Tests wait for processes that they start, a fifth of the time: one more of them than cores runs, and the checks beside.
 test:
 	$(MAKE) --no-print-directory -j 2 checks tests
 
@@ -24,7 +24,7 @@ checks: install
 	$(BIN)/python -m tests.security.audit
 
 tests: install programs
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 install: $(VENV)/installed
 

@@ -72,6 +72,7 @@ def ranks_of(launcher: "subprocess.Popen[str]") -> list[int]:
     return [int(row.split()[0]) for row in rows if row.split()[1:] == [str(launcher.pid)]]
 
 
+@pytest.mark.slow
 def test_two_nodes_do_what_one_process_does_also_when_a_rank_dies_on_the_way(words: list[str], tmp_path: Path) -> None:
     alone = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "alone"), "--json"])
     assert alone.exit_code == 0, alone.output

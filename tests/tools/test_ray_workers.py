@@ -14,7 +14,7 @@ import pytest
 
 from tests.tools.worker_contract import LONG, RECIPE, WorkerContract, ignore
 from tools.errors import InputError
-from tools.requests import Progress, SurveyRequest, TrialRequest
+from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
 from tools.workers import RaySettings, Workers, make_workers
 from tools.workers.base import GIVEN_AGAIN
 from tools.workers.ray_cluster import RayCluster
@@ -65,6 +65,7 @@ class TestRayWorkers(WorkerContract):
     def make(self, logs: Path) -> Workers:
         return RayWorkers(None, RaySettings())
 
+    @pytest.mark.slow
     def test_a_killed_worker_is_begun_again(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         recipe = RECIPE.model_copy(update={"training_steps": 200})
         killed = list[int]()
@@ -130,6 +131,12 @@ class TestRayWorkers(WorkerContract):
     @pytest.mark.slow
     def test_two_that_are_asked_for_at_once(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         super().test_two_that_are_asked_for_at_once(trial_of, tmp_path)
+
+    @pytest.mark.slow
+    def test_a_survey_that_two_want_is_taken_once(
+        self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path
+    ) -> None:
+        super().test_a_survey_that_two_want_is_taken_once(request_of, survey, tmp_path)
 
     def test_more_than_any_node_has(self, trial_of: Callable[..., TrialRequest]) -> None:
         trial_of().folder.mkdir()

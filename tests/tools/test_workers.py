@@ -156,6 +156,10 @@ class TestPlainProcessWorkers(WorkerContract):
     def test_limits_of_time(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         super().test_limits_of_time(trial_of, tmp_path)
 
+    @pytest.mark.slow
+    def test_what_is_cancelled_ends(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_what_is_cancelled_ends(trial_of, tmp_path)
+
 
 @pytest.mark.parametrize(
     ("setting", "choice"),
