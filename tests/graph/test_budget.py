@@ -155,7 +155,7 @@ def test_an_evaluation_is_cut_off_where_its_time_is_up(config_of: ConfigOf, endp
     cut_off = SearchSession.resume(session.run_id, session.config.home, little)
     with pytest.raises(InputError, match="before a design was grown"):
         cut_off.run()
-    assert cut_off.spent().evaluation_seconds == 0.25, "it is paid for"
+    assert cut_off.spent().evaluation_seconds >= 0.25, "it is paid for"
     assert [trial.measurement for trial in cut_off.trials()] == [None], "it says nothing of the design"
     resumed = SearchSession.resume(session.run_id, session.config.home, config_of(trials=1))
     assert resumed.run().succeeded and resumed.spent().evaluation_seconds > 0.25

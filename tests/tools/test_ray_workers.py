@@ -138,6 +138,10 @@ class TestRayWorkers(WorkerContract):
     ) -> None:
         super().test_a_survey_that_two_want_is_taken_once(request_of, survey, tmp_path)
 
+    @pytest.mark.slow
+    def test_what_is_out_of_time_is_written_down(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_what_is_out_of_time_is_written_down(trial_of, tmp_path)
+
     def test_more_than_any_node_has(self, trial_of: Callable[..., TrialRequest]) -> None:
         trial_of().folder.mkdir()
         with pytest.raises(InputError, match=r"No node of the Ray cluster has 1 cores and 4 GPUs .* lower ray.cpus"):

@@ -157,6 +157,10 @@ class TestPlainProcessWorkers(WorkerContract):
         super().test_limits_of_time(trial_of, tmp_path)
 
     @pytest.mark.slow
+    def test_what_is_out_of_time_is_written_down(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        super().test_what_is_out_of_time_is_written_down(trial_of, tmp_path)
+
+    @pytest.mark.slow
     def test_what_is_cancelled_ends(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         super().test_what_is_cancelled_ends(trial_of, tmp_path)
 

@@ -125,6 +125,16 @@ class WorkerContract(ABC):
         found, _ = self.run(trial_of(recipe), tmp_path, most_seconds=100.0)
         assert found.failure is not None and found.failure.message == "took longer than 1 s"
 
+    def test_what_is_out_of_time_is_written_down(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
+        # How long a worker takes until it trains is not known.
+        for seconds in (5.0, 20.0, 80.0):
+            found, told = self.run(trial_of(LONG), tmp_path, most_seconds=seconds)
+            assert found.failure is not None and found.failure.message == f"took longer than {seconds:g} s"
+            assert found.seconds >= seconds
+            if any(progress.phase == "growing" for progress in told):
+                break
+        assert begun_trial(trial_of().folder) is not None
+
     def test_what_is_cancelled_ends(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
         request = trial_of(LONG)
         request.folder.mkdir()

@@ -8,7 +8,7 @@ from tools.measurement import Failure, Measurement
 from tools.requests import ReportProgress, Survey, SurveyRequest, TrialRequest
 
 STOP_SECONDS = 60.0
-"""So long a worker that is cancelled may take to write down how far it is."""
+"""So long a worker that is cancelled, or out of time, may take to write down how far it is."""
 GIVEN_AGAIN = "given to another worker: its own or the node of that died"
 """The phase that is told where a trial is given to another worker."""
 
@@ -20,9 +20,9 @@ class WorkerError(RuntimeError):
 class Workers(ABC):
     """Contract: `survey` returns or raises; `trial` always returns a Measurement, a failure being one of its kinds.
 
-    Both may be cancelled, which ends the work and frees its memory; what trains is written down first, in no more than
-    STOP_SECONDS, but not when it is cancelled once more. InputError passes through unchanged. Neither takes
-    longer than `most_seconds`. Tested for each of them by `tests/tools/worker_contract.py`.
+    Both may be cancelled, and neither takes longer than `most_seconds`. Either ends the work and frees its memory; what
+    trains ends its step and is written down first, in no more than STOP_SECONDS, but not when it is cancelled once
+    more. InputError passes through unchanged. Tested for each of them by `tests/tools/worker_contract.py`.
     """
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare

@@ -12,7 +12,7 @@ from tools.errors import InputError
 from tools.failures import FULL_DISK, failure_of, is_full_disk
 from tools.measurement import Measurement
 from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, TrialRequest
-from tools.stopping import Stop
+from tools.stopping import Stop, WorkStoppedError
 from tools.workers.base import WorkerError, Workers, failed, out_of_time, shorter_limit
 
 Result = TypeVar("Result")
@@ -21,8 +21,9 @@ Result = TypeVar("Result")
 class LocalWorkers(Workers):
     """Work in a thread of this process: no start cost, and no protection either.
 
-    A thread cannot be ended from outside: a limit of time, and a cancellation, holds at the next progress that is
-    reported. There is one place, since the gradients of two models in one process cannot be told apart.
+    A thread cannot be ended from outside: a limit of time, and a cancellation, holds at the end of a training step, or
+    at the next progress that is reported. There is one place, since the gradients of two models in one process cannot
+    be told apart.
     """
 
     def __init__(self) -> None:
@@ -72,9 +73,9 @@ async def _in_thread(
     stop = Stop()
 
     def limited(progress: Progress) -> None:
-        stop.hear(progress)
         if time.monotonic() > end:
-            raise TimeoutError
+            stop.ask()
+        stop.hear(progress)
         report(progress)
 
     thread = asyncio.ensure_future(asyncio.to_thread(work, limited, stop))
@@ -86,6 +87,8 @@ async def _in_thread(
         await asyncio.wait([thread])
         thread.exception()
         raise
+    except WorkStoppedError as stopped:
+        raise TimeoutError from stopped
     except Exception as error:
         if is_full_disk(error):
             raise InputError(FULL_DISK) from error

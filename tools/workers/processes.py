@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,11 +55,11 @@ class ProcessWorkers(Workers):
         self, request: TrialRequest, report: ReportProgress, most_seconds: float | None = None
     ) -> Measurement:
         log, limit = self._log_folder / f"trial-{request.key}.log", shorter_limit(request, most_seconds)
+        started = time.monotonic()
         try:
             answer = await self._answer(request, report, log, limit)
         except TimeoutError:
-            # Killed at that moment.
-            return out_of_time(request, limit, limit)
+            return out_of_time(request, limit, time.monotonic() - started)
         if "result" in answer:
             return Measurement.model_validate(answer["result"])
         return failed(request, Failure.model_validate(answer["failure"]))
@@ -91,7 +92,7 @@ class ProcessWorkers(Workers):
                     else:
                         return message
                 return {"failure": _silent_end(await process.wait(), log).model_dump()}
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             # Whoever cancels once more does not wait for it.
             await _written_down(process)
             raise

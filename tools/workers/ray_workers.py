@@ -55,8 +55,8 @@ class RayWorkers(Workers):
 
     async def survey(self, request: SurveyRequest, report: ReportProgress, most_seconds: float | None = None) -> Survey:
         with _seen([request.cache]) as seen:
-            async with asyncio.timeout(most_seconds) as whole:
-                answer = await self._answer(request, report, seen, None, whole)
+            async with asyncio.timeout(most_seconds):
+                answer = await self._answer(request, report, seen, None)
         if "result" not in answer:
             raise WorkerError(Failure.model_validate(answer["failure"]).message)
         return Survey.model_validate(answer["result"])
@@ -67,8 +67,8 @@ class RayWorkers(Workers):
         limit = shorter_limit(request, most_seconds)
         try:
             with _seen([request.folder, request.survey.folder]) as seen:
-                async with asyncio.timeout(most_seconds) as whole:
-                    answer = await self._answer(request, report, seen, request.recipe.time_limit_seconds, whole)
+                async with asyncio.timeout(most_seconds):
+                    answer = await self._answer(request, report, seen, request.recipe.time_limit_seconds)
         except TimeoutError:
             return out_of_time(request, limit, limit)
         if "result" in answer:
@@ -84,11 +84,10 @@ class RayWorkers(Workers):
         report: ReportProgress,
         seen: list[str],
         limit: float | None,
-        whole: asyncio.Timeout,
     ) -> dict[str, Any]:
         """The last word: {"result": ...} or {"failure": ...}. Begins again where worker or node died.
 
-        `limit` is that of one attempt; `whole` is the caller's own, which is around this.
+        `limit` is that of one attempt.
         """
         ray = await asyncio.to_thread(self._cluster.connect)
         self._require_room(ray)
@@ -101,7 +100,7 @@ class RayWorkers(Workers):
         )
         for attempt in range(self._settings.retries + 1):
             try:
-                return await self._once(ray, request.model_dump_json(), report, seen, limit, whole)
+                return await self._once(ray, request.model_dump_json(), report, seen, limit)
             except lost as error:
                 failure = _failure_of(error, attempt + 1, ray)
                 report(Progress(phase=GIVEN_AGAIN, done=attempt, total=self._settings.retries))
@@ -116,7 +115,6 @@ class RayWorkers(Workers):
         report: ReportProgress,
         seen: list[str],
         limit: float | None,
-        whole: asyncio.Timeout,
     ) -> dict[str, Any]:
         # A process for each: its memory is measured, and what it leaves behind goes with it. Ray's own retries would
         # not tell that a worker died.
@@ -137,10 +135,9 @@ class RayWorkers(Workers):
                         ended = True
                         return word  # type: ignore[no-any-return]
             return {"failure": Failure(kind="crashed", message="the Ray worker gave no answer").model_dump()}
-        except asyncio.CancelledError:
-            if not whole.expired():
-                # Whoever cancels once more does not wait for it.
-                await _written_down(ray, words)
+        except (asyncio.CancelledError, TimeoutError):
+            # Whoever cancels once more does not wait for it.
+            await _written_down(ray, words)
             raise
         finally:
             if not ended:
