@@ -31,6 +31,7 @@ def rows(count: int, noise: float, seed: int = 0) -> list[Row]:
     return found
 
 
+@pytest.mark.slow
 def test_a_ladder_that_tells_the_truth_finds_more_at_equal_cost() -> None:
     figures = report(rows(32, noise=0.0), {"designs": 32}, seeds=12)
     climbed = figures["searchers"][CLIMBS]

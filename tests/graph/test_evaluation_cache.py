@@ -95,6 +95,7 @@ def test_waiting_ends_with_the_wall_clock(judged: ConfigOf) -> None:
     assert second.trials()[0].measurement is None
 
 
+@pytest.mark.slow
 def test_weights_that_two_exports_lack_are_grown_once(judged: ConfigOf, tmp_path: Path) -> None:
     session = SearchSession.start(judged())
     session.run()

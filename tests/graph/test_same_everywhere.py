@@ -21,7 +21,8 @@ def searched(config: SearchConfig) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("workers", ["processes:2", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["processes:2", "ray"])
 @pytest.mark.timeout(300)
 def test_one_search(
     workers: str,

@@ -185,7 +185,8 @@ def _another(design: dict[str, Any]) -> dict[str, Any]:
     return design | {"spans": turned}
 
 
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_read_it_and_a_point_opens_its_trial(
     browser: Any, served: str, tmp_path: Path, scheme: str
 ) -> None:
