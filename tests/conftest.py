@@ -30,6 +30,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What the class of a contract's tests calls `seldom` is slow, before slow ones are left out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and item.originalname in getattr(item.cls, "seldom", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish() -> None:
     """What was imported until now stays, and is millions of objects: a tenth of the time went into looking at them."""
     gc.collect()

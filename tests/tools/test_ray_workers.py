@@ -14,7 +14,7 @@ import pytest
 
 from tests.tools.worker_contract import LONG, RECIPE, WorkerContract, ignore
 from tools.errors import InputError
-from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
+from tools.requests import Progress, TrialRequest
 from tools.workers import RaySettings, Workers, make_workers
 from tools.workers.base import GIVEN_AGAIN
 from tools.workers.ray_cluster import RayCluster
@@ -62,6 +62,18 @@ def cluster() -> Iterator[Any]:
 
 @pytest.mark.usefixtures("cluster")
 class TestRayWorkers(WorkerContract):
+    """What passes through Ray as it passes through a subprocess is looked at less often."""
+
+    seldom = frozenset(
+        {
+            "test_a_survey_that_two_want_is_taken_once",
+            "test_bad_input_passes_through",
+            "test_a_failure_is_a_result",
+            "test_two_that_are_asked_for_at_once",
+            "test_what_is_out_of_time_is_written_down",
+        }
+    )
+
     def make(self, logs: Path) -> Workers:
         return RayWorkers(None, RaySettings())
 
@@ -118,29 +130,6 @@ class TestRayWorkers(WorkerContract):
 
         asyncio.run(cancel())
         assert found and psutil.wait_procs(found, timeout=20)[1] == []
-
-    # What passes through Ray as it passes through a subprocess is looked at less often.
-    @pytest.mark.slow
-    def test_bad_input_passes_through(self, request_of: Callable[..., SurveyRequest], tmp_path: Path) -> None:
-        super().test_bad_input_passes_through(request_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_a_failure_is_a_result(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_a_failure_is_a_result(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_two_that_are_asked_for_at_once(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_two_that_are_asked_for_at_once(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_a_survey_that_two_want_is_taken_once(
-        self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path
-    ) -> None:
-        super().test_a_survey_that_two_want_is_taken_once(request_of, survey, tmp_path)
-
-    @pytest.mark.slow
-    def test_what_is_out_of_time_is_written_down(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_what_is_out_of_time_is_written_down(trial_of, tmp_path)
 
     def test_more_than_any_node_has(self, trial_of: Callable[..., TrialRequest]) -> None:
         trial_of().folder.mkdir()

@@ -15,7 +15,7 @@ from tests.tools.worker_contract import LONG, RECIPE, WorkerContract, ignore
 from tests.worker_processes import workers_at_work
 from tools.errors import InputError
 from tools.measurement import Measurement
-from tools.requests import Progress, Survey, SurveyRequest, TrialRequest
+from tools.requests import Progress, TrialRequest
 from tools.workers import LocalWorkers, ProcessWorkers, Workers, WorkersChoice, make_workers
 
 
@@ -124,7 +124,19 @@ class TestProcessWorkers(WorkerContract):
 
 
 class TestPlainProcessWorkers(WorkerContract):
-    """Where nothing can be forked."""
+    """Where nothing can be forked. What does not hang on how a process is started is looked at less often."""
+
+    seldom = frozenset(
+        {
+            "test_a_survey_that_two_want_is_taken_once",
+            "test_bad_input_passes_through",
+            "test_a_failure_is_a_result",
+            "test_two_that_are_asked_for_at_once",
+            "test_limits_of_time",
+            "test_what_is_out_of_time_is_written_down",
+            "test_what_is_cancelled_ends",
+        }
+    )
 
     @pytest.fixture(autouse=True)
     def plain(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,37 +144,6 @@ class TestPlainProcessWorkers(WorkerContract):
 
     def make(self, logs: Path) -> Workers:
         return ProcessWorkers(logs, places=2)
-
-    # What does not hang on how a process is started is looked at less often.
-    @pytest.mark.slow
-    def test_a_survey_that_two_want_is_taken_once(
-        self, request_of: Callable[..., SurveyRequest], survey: Survey, tmp_path: Path
-    ) -> None:
-        super().test_a_survey_that_two_want_is_taken_once(request_of, survey, tmp_path)
-
-    @pytest.mark.slow
-    def test_bad_input_passes_through(self, request_of: Callable[..., SurveyRequest], tmp_path: Path) -> None:
-        super().test_bad_input_passes_through(request_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_a_failure_is_a_result(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_a_failure_is_a_result(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_two_that_are_asked_for_at_once(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_two_that_are_asked_for_at_once(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_limits_of_time(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_limits_of_time(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_what_is_out_of_time_is_written_down(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_what_is_out_of_time_is_written_down(trial_of, tmp_path)
-
-    @pytest.mark.slow
-    def test_what_is_cancelled_ends(self, trial_of: Callable[..., TrialRequest], tmp_path: Path) -> None:
-        super().test_what_is_cancelled_ends(trial_of, tmp_path)
 
 
 @pytest.mark.parametrize(

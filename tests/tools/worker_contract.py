@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -28,6 +28,9 @@ def ignore(_: Progress) -> None:
 
 class WorkerContract(ABC):
     """Tests of one kind of workers, over a tiny real model."""
+
+    seldom: ClassVar[frozenset[str]] = frozenset()
+    """Tests that are slow ones here: what they show is seen with other workers."""
 
     @abstractmethod
     def make(self, logs: Path) -> Workers:
