@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from memory.outcomes import compared
 from memory.retrieval import best
 from memory.views import TrialView
-from tools.evaluation.paired import ERRORS
 
 
 class Rival(BaseModel):
@@ -34,6 +33,6 @@ def rivals_of_best(trials: Sequence[TrialView]) -> list[Rival]:
         if not trial.acceptable or trial.identity == leaders[0].identity:
             continue
         difference = compared(trial, leaders[0])
-        if difference is not None and difference.error is not None and difference.mean < ERRORS * difference.error:
+        if difference is not None and difference.error is not None and difference.is_within_error:
             found.append(Rival(trial=trial.number, difference=difference.mean, error=difference.error))
     return sorted(found, key=lambda rival: (rival.difference, rival.trial))
