@@ -3,6 +3,7 @@
     python -m benchmarks.pruning_quality            # 85 % and 70 %, two token budgets, every method
     python -m benchmarks.pruning_quality --quick    # 85 %, the small budget, the strongest rivals
     python -m benchmarks.pruning_quality --methods grown fisher --budgets 130048    # these rows only, kept for later
+    python -m benchmarks.pruning_quality --precision float32    # rows to stand beside those of other hardware
     python -m benchmarks.pruning_quality --kept     # a report of the rows that earlier calls kept; the rest is named
 
 Every side starts from the same weights (SmolLM2-135M), ends at no more than the same number of parameters and trains
@@ -36,7 +37,7 @@ import numpy as np
 
 from benchmarks.growing import CORPUS, SOURCE, Bars, Device, new_figure, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name, shared_file
-from benchmarks.quality_kept import Row, kept_rows
+from benchmarks.quality_kept import PRECISIONS, Row, kept_rows
 from benchmarks.quality_rows import (
     DROP_SHARE,
     GROWING_WARMUP_SHARE,
@@ -194,12 +195,16 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", choices=METHOD_NAMES, help="measure and keep only these rows; no report"
     )
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), default="auto", help="of matrix products; default by hardware"
+    )
     parser.add_argument("--kept", action="store_true", help="report what earlier calls kept; measure nothing")
     arguments = parser.parse_args()
-    device: Device = "cuda" if choose_compute().device == "cuda" else "cpu"
+    compute = choose_compute(arguments.precision)
+    device: Device = "cuda" if compute.device == "cuda" else "cpu"
     budgets = arguments.budgets or BUDGETS[device]
     with gzip.open(shared_file("wikitext2/wiki.test.raw.gz"), "rt") as file:
-        base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read(), SCALES[device])
+        base = Comparison.prepare(SOURCE, shared_file(CORPUS), file.read(), SCALES[device], compute)
     folder = RESULTS / NAME
     wanted = list(rows_of(arguments.quick, range(arguments.seeds), arguments.shares, budgets))
     if arguments.methods:

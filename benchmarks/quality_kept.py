@@ -25,6 +25,8 @@ Precision = Literal["bfloat16", "float32"]
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
 _WITHOUT_EFFECT = {"output", "cache", "corpus", "validation_steps"}
 """What of a request decides no figure. The corpus counts by its fingerprint, which is among a comparison's facts."""
+_ELSEWHERE = {"recipe": {"precision"}}
+"""What of a request decides figures and is among a comparison's facts already."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Row:
         """Identity of the figures, the same on every machine of this precision."""
         parts = [NUMERICS_VERSION, self.method, self.share, self.tokens, self.seed, comparison.facts()]
         if self.growing is not None:
-            parts.append(growing_request(comparison, self.growing).model_dump(mode="json", exclude=_WITHOUT_EFFECT))
+            left_out: dict[str, Any] = {**dict.fromkeys(_WITHOUT_EFFECT, True), **_ELSEWHERE}
+            parts.append(growing_request(comparison, self.growing).model_dump(mode="json", exclude=left_out))
         if self.method in METHODS:
             parts.append(repr(METHODS[self.method]))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

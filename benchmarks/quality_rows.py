@@ -89,8 +89,10 @@ class Comparison:
     show: Show = lambda progress: None
 
     @classmethod
-    def prepare(cls, source: str, corpus: Path, wikitext: str, scale: QualityScale) -> "Comparison":
-        """Source, packed corpus and test tokens."""
+    def prepare(
+        cls, source: str, corpus: Path, wikitext: str, scale: QualityScale, compute: Compute | None = None
+    ) -> "Comparison":
+        """Source, packed corpus and test tokens; without `compute`, what the hardware is best at."""
         cache = cache_folder()
         found = resolve_source(source, cache=cache / "sources")
         count = scale.wikitext_tokens
@@ -98,7 +100,7 @@ class Comparison:
         test = np.asarray(ids[:count], dtype=np.int32).reshape(-1, scale.block)
         folder = cache / "corpora"
         packed = prepare_corpus(str(corpus), found.path, scale.data, folder, report=lambda phase, share: None)
-        return cls(found, packed, corpus, test, choose_compute(), cache, scale)
+        return cls(found, packed, corpus, test, compute or choose_compute(), cache, scale)
 
     def of(self, share: float, tokens: int, seed: int) -> "Comparison":
         """The comparison at one size and budget; without a budget nothing is trained."""
@@ -121,7 +123,7 @@ class Comparison:
     @property
     def recipe(self) -> Recipe:
         """What every row trains with."""
-        return self.scale.recipe
+        return self.scale.recipe.model_copy(update={"precision": self.compute.precision})
 
     def facts(self) -> dict[str, Any]:
         """What the figures depend on beside method, size and budget."""

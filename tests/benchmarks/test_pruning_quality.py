@@ -28,7 +28,7 @@ from benchmarks.pruning_quality import (
     verdict,
 )
 from benchmarks.quality_kept import PRECISIONS, Precision, Row, kept_rows, read
-from benchmarks.quality_rows import Comparison, QualityScale, grown_row, pruned_row
+from benchmarks.quality_rows import Comparison, QualityScale, growing_request, grown_row, pruned_row
 from tools.pretrain import PretrainRequest
 from tools.pretraining.compute import Compute
 from tools.pretraining.trainer import Trainer
@@ -286,6 +286,17 @@ def test_where_folders_are_plays_no_part_in_a_rows_identity(tiny: Comparison, tm
     moved = replace(tiny, corpus_path=tmp_path / "corpus.jsonl", cache=tmp_path)
     assert grown.key(moved) == grown.key(tiny)
     assert grown.key(tiny) != replace(grown, growing={"damping": 0.9}).key(tiny) != grown.key(replace(tiny, seed=1))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rows_are_of_the_precision_that_was_asked_for(tiny: Comparison, precision: Precision) -> None:
+    """Whatever the hardware is best at: rows of two machines stand in one table."""
+    asked = replace(tiny, compute=Compute("cpu", precision))
+    grown, request = ROWS[1], growing_request(asked, {})
+    assert request.recipe.precision == asked.recipe.precision == asked.facts()["precision"] == precision
+    assert f"_cpu_{precision}_" in str(grown.place(asked, Path()))
+    [other] = set(PRECISIONS) - {precision}
+    assert grown.key(asked) != grown.key(replace(tiny, compute=Compute("cpu", other)))
 
 
 @pytest.mark.parametrize("one", ROWS, ids=[one.method for one in ROWS])
