@@ -10,7 +10,7 @@ from tools.pretraining.corpus import corpus_at_hand
 from tools.pruning.saliency import Saliency
 from tools.requests import Survey, SurveyRequest
 from tools.sources import Source, source_at_hand
-from tools.survey import survey_at_hand
+from tools.survey_at_hand import survey_at_hand
 from tools.survey_folder import SALIENCY_FILE
 
 

@@ -30,9 +30,10 @@ from tools.pretraining.trainer import Trainer
 from tools.pruning.input_statistics import InputStatistics
 from tools.pruning.ranking import make_ranking
 from tools.pruning.recording import Recording
-from tools.requests import Progress, ReportProgress, Survey, SurveyRequest, survey_key
+from tools.requests import Progress, ReportProgress, Survey, SurveyRequest
 from tools.sources import Source, load_model, resolve_source
 from tools.staging import settle, staged_directory
+from tools.survey_at_hand import kept_survey, key_of_survey
 from tools.survey_checkpoint import SurveyNotes, begun_survey, load_begun_survey, save_begun_survey
 from tools.survey_folder import (
     SALIENCY_FILE,
@@ -59,7 +60,7 @@ def run_survey(request: SurveyRequest, report: ReportProgress, stop: Callable[[]
     source = resolve_source(request.source, report=say, cache=request.cache / "sources")
     corpus = prepare_corpus(request.corpus, source.path, request.data, request.cache / "corpora", report=say)
     compute = choose_compute(request.recipe.precision)
-    key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
+    key = key_of_survey(source, corpus, request)
     folder = request.cache / "surveys" / key
     if request.accuracy is None:
         scored: dict[str, Any] = {}
@@ -71,29 +72,13 @@ def run_survey(request: SurveyRequest, report: ReportProgress, stop: Callable[[]
         if elsewhere is not None and not survey_is_whole(folder):
             say("fetching the survey", 0.0)
             elsewhere.fetch(name_of_survey(key), folder)
-        if survey_is_whole(folder):
-            found = _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
-        else:
+        found = kept_survey(folder, source, corpus)
+        if found is None:
             found = _survey(request, source, corpus, compute, key, folder, report, stop)
     if elsewhere is not None:
         say("keeping the survey", 0.0)
         elsewhere.keep(folder, name_of_survey(key))
     return found.model_copy(update={"measurement": found.measurement.model_copy(update=scored)})
-
-
-def survey_at_hand(source: Source, corpus: PackedCorpus, request: SurveyRequest) -> Survey | None:
-    """The survey that an earlier run left in the cache, without scores of tasks; None where there is none."""
-    compute = choose_compute(request.recipe.precision)
-    key = survey_key(source.fingerprint, corpus.fingerprint, request.recipe, request.seed, compute.precision)
-    folder = request.cache / "surveys" / key
-    if not survey_is_whole(folder):
-        return None
-    return _located(Survey.model_validate_json((folder / SURVEY_FILE).read_text()), source, corpus, folder)
-
-
-def _located(survey: Survey, source: Source, corpus: PackedCorpus, folder: Path) -> Survey:
-    """The stored survey with this machine's paths: source and cache may have moved since."""
-    return survey.model_copy(update={"source_path": source.path, "corpus_path": corpus.path, "folder": folder})
 
 
 @contextmanager

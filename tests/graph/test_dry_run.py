@@ -1,6 +1,8 @@
 """What a search would cost, said before it begins: against what the same search then really is."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,10 @@ def test_a_source_that_is_not_converted_yet(tmp_path: Path) -> None:
     assert getattr(found, "parameters", None) == 134_515_008 and not (tmp_path / "sources").exists()
     with pytest.raises(InputError, match="no directory '/nowhere'"):
         source_at_hand("/nowhere", tmp_path)
+
+
+def test_what_only_looks_loads_no_training_code() -> None:
+    """Seconds for which somebody would wait: transformers' model code is for those who train."""
+    probe = "import sys, graph.dry_run; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
