@@ -8,7 +8,8 @@ float32 in both (`tools/pretraining/compute.py`). Both runs see the same batches
 drops is its own saliency's choice, so that the designs may differ a little, as the losses do.
 
 `holds`: the mean losses of the last tenth of the steps, and the validation losses of the results, differ by no more
-than 0.01 nats per token. Finished and interrupted runs are kept and gone on with; see --fresh.
+than 0.01 nats per token. `validation_error` is the standard error of the latter over the held-out blocks. Finished and
+interrupted runs are kept and gone on with; see --fresh.
 """
 
 import json
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from benchmarks.growing import Bars, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name
+from tools.evaluation.paired import paired_difference
 from tools.pretrain import LOG_FILE, PretrainRequest
 from tools.settings import Recipe
 
@@ -59,6 +61,7 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
         "warmup_steps": max(1, steps // 5),
     }
     runs: dict[str, dict[str, Any]] = {}
+    blocks: list[Sequence[float]] = []
     with Bars(len(PRECISIONS)) as bars:
         for precision in PRECISIONS:
             recipe = default.model_copy(update={**sizes, "precision": precision})
@@ -66,6 +69,7 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
             grown = grow(request, bars, precision)
             losses = losses_of(grown.folder / LOG_FILE)
             result = grown.result
+            blocks.append(grown.block_losses or ())
             runs[precision] = {
                 "losses": [round(loss, 5) for loss in losses],
                 "end": round(end_of(losses), 5),
@@ -77,11 +81,13 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
     exact, rounded = (runs[precision] for precision in PRECISIONS)
     steps_apart = [abs(one - other) for one, other in zip(exact["losses"], rounded["losses"], strict=True)]
     finite = exact["loss"] is not None and rounded["loss"] is not None
+    paired = paired_difference(blocks[1], blocks[0])
     differences = {
         "largest_of_a_step": round(max(steps_apart), 5),
         "mean_of_steps": round(fmean(steps_apart), 5),
         "end": round(rounded["end"] - exact["end"], 5),
         "validation": round(rounded["loss"] - exact["loss"], 5) if finite else None,
+        "validation_error": None if paired is None or paired.error is None else round(paired.error, 5),
     }
     figures = {**job.facts(), "tokens": job.scale.tokens, "kept": kept, "seeds": [0], "mark": MARK}
     figures |= {"runs": runs, "bfloat16_less_float32": differences}

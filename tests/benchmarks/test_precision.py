@@ -22,6 +22,7 @@ def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str,
     apart = figures["bfloat16_less_float32"]
     # One number format is not the other, and the first batch is the same for both.
     assert 0 < apart["largest_of_a_step"] < 0.1 and abs(exact["losses"][0] - rounded["losses"][0]) < 0.01
+    assert apart["validation_error"] > 0
     assert holds == (abs(apart["end"]) <= 0.01 and abs(apart["validation"]) <= 0.01)
     draw(figures, tmp_path / "precision.png")
     assert (tmp_path / "precision.png").stat().st_size > 1000
