@@ -120,9 +120,13 @@ def compare(
 
 
 def document(comparison: "Comparison") -> dict[str, object]:
-    """The comparison as plain data: figures as numbers, accuracies in per cent."""
+    """The comparison as plain data: figures as numbers, accuracies in per cent.
+
+    `perplexity_orders` has the models by their loss on the same windows, each with its distance to the one before.
+    """
     rows = [{"model": row.name, "paper": row.paper, **row.values} for row in comparison.rows]
-    return {"models": rows, "notes": list(comparison.notes)}
+    orders = {convention: [place.as_data() for place in order] for convention, order in comparison.orders.items()}
+    return {"models": rows, "perplexity_orders": orders, "notes": list(comparison.notes)}
 
 
 def markdown_table(comparison: "Comparison") -> str:

@@ -1,12 +1,13 @@
 """Several saved evaluations side by side: columns, rows, and what keeps their figures from being compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools.evaluation.edge_figures import EdgeCost
 from tools.evaluation.paper_table import SOURCE, paper_rows
+from tools.evaluation.perplexity_order import Place, order_in_words, perplexity_order
 from tools.evaluation.results import CONVENTIONS, Convention, PerplexityResult, TaskResult
 from tools.evaluation.tasks import SEVEN_TASKS, TASKS
 
@@ -26,8 +27,7 @@ _SHORT = {
     "siqa": "SIQA",
 }
 _HEADERS: dict[Convention, str] = {"seq-128": "ppl 128", "seq-2048": "ppl 2048", "lm-eval-word": "ppl word"}
-
-
+_ORDER = "nats per token on the same windows, the lowest first"
 _COSTS = {
     "file_mb": "q4_k_m MB",
     "decode_ms": "q4_k_m ms/token",
@@ -63,6 +63,7 @@ class Comparison:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = field(default=())
+    orders: Mapping[Convention, tuple[Place, ...]] = field(default_factory=dict)
 
 
 def compare_evaluations(results: "Sequence[EvaluateResult]", paper: bool = False) -> Comparison:
@@ -84,10 +85,12 @@ def compare_evaluations(results: "Sequence[EvaluateResult]", paper: bool = False
     names = _names(results)
     rows = [_row(name, result, tasks, conventions) for name, result in zip(names, results, strict=True)]
     notes = _notes(results, tasks, conventions, paper)
+    orders = {one: order for one in conventions if (order := _order(results, one))}
+    notes += [f"{_HEADERS[one]}, {_ORDER}: {order_in_words(order)}." for one, order in orders.items()]
     if paper:
         rows += [_paper_row(row, tasks) for row in paper_rows()]
         notes.append(f"Rows marked 'paper' are from {SOURCE}.")
-    return Comparison(tuple(columns), tuple(rows), tuple(notes))
+    return Comparison(tuple(columns), tuple(rows), tuple(notes), orders)
 
 
 def _tasks(results: "Sequence[EvaluateResult]", paper: bool) -> list[str]:
@@ -214,6 +217,11 @@ def _task(result: "EvaluateResult", name: str) -> TaskResult | None:
 
 def _perplexity(result: "EvaluateResult", convention: Convention) -> PerplexityResult | None:
     return next((found for found in result.perplexities if found.convention == convention), None)
+
+
+def _order(results: "Sequence[EvaluateResult]", convention: Convention) -> tuple[Place, ...]:
+    taken = zip(_names(results), (_perplexity(result, convention) for result in results), strict=True)
+    return perplexity_order({name: found for name, found in taken if found is not None})
 
 
 def _bits(result: "EvaluateResult", conventions: list[Convention]) -> float | None:

@@ -32,7 +32,7 @@ def print_evaluation(result: "EvaluateResult") -> None:
             say(line)
     if result.perplexities:
         console.print(_perplexity_table(result))
-        for line in _perplexity_notes(result.perplexities):
+        for line in [*_perplexity_notes(result.perplexities), *_perplexity_orders(result)]:
             say(line)
     for name, one in (("", result), ("dense ", result.dense)):
         if one is not None and one.edge is not None:
@@ -115,6 +115,20 @@ def _perplexity_notes(results: "tuple[PerplexityResult, ...]") -> list[str]:
     policies = ", ".join(f"{found.convention} {found.bos}" for found in results)
     lines.append(f"beginning-of-text token: {policies}")
     lines.append("Only figures of one convention compare, and between tokenizers only bits per byte of the same text.")
+    return lines
+
+
+def _perplexity_orders(result: "EvaluateResult") -> list[str]:
+    """How sure it is which of the two models is better, where there are two."""
+    from tools.evaluation.perplexity_order import order_in_words, perplexity_order
+
+    lines = []
+    for found in result.perplexities:
+        for dense in () if result.dense is None else result.dense.perplexities:
+            if found.convention == dense.convention:
+                order = perplexity_order({"this model": found, "dense": dense})
+                told = f"{found.convention}, nats per token on the same windows: {order_in_words(order)}"
+                lines += [told] if order else []
     return lines
 
 

@@ -90,6 +90,9 @@ def test_a_table_of_perplexities_with_the_dense_value() -> None:
     assert "seq-2048: not taken, as the model's context is 256 tokens." in lines
     assert any(line.startswith("text: the beginning of text.txt (") and "sha256" in line for line in lines)
     assert any(line.startswith("beginning-of-text token: seq-128 none") for line in lines)
+    (order,) = [line for line in lines if line.startswith("seq-128, nats per token on the same windows: ")]
+    assert ": this model " in order or "; this model " in order
+    assert "to the one before, standard error 0." in order
     assert "task " not in result.stdout, "no tasks where only the perplexity was asked for"
 
 
@@ -211,6 +214,11 @@ def test_compare_reads_and_evaluates_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert small["boolq"] == pytest.approx(100 * own["tasks"][1]["acc"]), "boolq has no acc_norm"
     assert small["average"] == pytest.approx((small["piqa"] + small["boolq"]) / 2) and small["average_tasks"] == 2
     assert other["seq-128"] != small["seq-128"] and other["bits_per_byte"] > 0
+    first, second = document["perplexity_orders"]["seq-128"]
+    assert first["behind"] is None and second["behind"] == pytest.approx(second["loss"] - first["loss"], abs=1e-5)
+    assert second["behind"] > 0 and second["error"] > 0 and isinstance(second["told_apart"], bool)
+    assert f"ppl 128, nats per token on the same windows, the lowest first: {first['model']} " in result.stdout
+    assert document["perplexity_orders"].keys() == {"seq-128"}, "pages have no windows, and the other context is short"
 
 
 @pytest.mark.usefixtures("evaluated")
@@ -259,7 +267,7 @@ def test_compare_says_what_does_not_compare(place: Path) -> None:
     run("evaluate", "other", "--perplexity", "--text", "text.txt")
     text = run("compare", "small", "other").stdout
     assert "PIQA: the models were not evaluated on the same data, so their figures do not compare." in text
-    assert "ppl 128: the models were not evaluated on the same data" in text
+    assert "ppl 128: the models were not evaluated on the same data" in text and "the lowest first" not in text
     run("evaluate", "small", "--tasks", "piqa", "--task-data", "tasks", "--precision", "bfloat16")
     run("evaluate", "other", "--tasks", "piqa", "--task-data", "tasks", "--precision", "float32")
     assert "PIQA: the models were computed in different precisions." in run("compare", "small", "other").stdout

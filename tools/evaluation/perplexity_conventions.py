@@ -8,6 +8,7 @@ The first two tokenise the whole text at once, predict all tokens of a window bu
 fills no window.
 """
 
+import hashlib
 import math
 import re
 import time
@@ -22,7 +23,7 @@ from tools.evaluation.evaluated_model import vocabulary_of
 from tools.evaluation.evaluation_text import EvaluationText
 from tools.evaluation.harness import require_harness, score, task_of_rows
 from tools.evaluation.loaded_model import LoadedModel
-from tools.evaluation.perplexity import validation_loss
+from tools.evaluation.perplexity import block_losses
 from tools.evaluation.result_cache import ResultCache
 from tools.evaluation.results import Convention, PerplexityResult
 from tools.requests import Progress, ReportProgress
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 WINDOWS: dict[Convention, int] = {"seq-128": 128, "seq-2048": 2048}
+_DIGITS = 5
+_KEPT = "with the loss of each window"
+"""What is kept of a windowed perplexity: results of before, without it, are not looked for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def perplexities(
     for convention in conventions:
         version = require_harness() if convention == "lm-eval-word" else ""
         where = [model.found.digest, model.compute.precision, model.compute.device]
-        key: list[object] = [*where, convention, text.sha256, settings.max_length if version else None, version]
+        key: list[object] = [*where, convention, text.sha256, settings.max_length if version else _KEPT, version]
         found = cache.find(PerplexityResult, f"perplexity-{convention}", key)
         if found is None:
             found = _measured(model, text, convention, settings, report)
@@ -114,13 +118,16 @@ def _windowed(
     batch = batch_size or fitting_batch_size(length, vocabulary_of(weights), weights.device)
     losses: list[float] = []
     for start in range(0, windows, batch):
-        part = blocks[start : start + batch]
-        losses += [validation_loss(weights, part, batch, model.compute.precision)] * len(part)
+        losses += block_losses(weights, blocks[start : start + batch], batch, model.compute.precision).tolist()
         report(Progress(phase=f"perplexity {convention}", done=len(losses), total=windows))
     loss = math.fsum(losses) / windows
     covered = _covered_bytes(tokenizer, text.joined, windows * length)
     special = 1 if bos.startswith("first") else 0
-    result = result.model_copy(update={"tokens": windows * (length - 1), "windows": windows})
+    kept = {
+        "windows_sha256": hashlib.sha256(blocks.astype("<i4").tobytes()).hexdigest(),
+        "window_losses": tuple(round(one, _DIGITS) for one in losses),
+    }
+    result = result.model_copy(update={"tokens": windows * (length - 1), "windows": windows, **kept})
     return _with_loss(result, loss, loss, loss * (windows * length - special) / covered)
 
 

@@ -72,7 +72,9 @@ class PerplexityResult(BaseModel):
     `perplexity` is per token, in the convention `lm-eval-word` per whitespace word (`words`); `loss` is in nats per
     predicted token. `bits_per_byte` is comparable between tokenizers, on the same text (`text_sha256`, `text_bytes`).
     `tokens` counts predicted ones, `windows` what the text was cut into: windows or pages. Where the convention cannot
-    be had, figures are None and `note` says why.
+    be had, figures are None and `note` says why. `window_losses` are nats per token of each window, where all have as
+    many tokens, and `windows_sha256` is of these tokens: two models with the same compare window by window
+    (`tools.evaluation.perplexity_order`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -94,6 +96,8 @@ class PerplexityResult(BaseModel):
     precision: Precision
     seconds: float = 0.0
     note: str = ""
+    windows_sha256: str = ""
+    window_losses: tuple[float, ...] = ()
     cached: bool = False
 
 
