@@ -74,7 +74,7 @@ class Material:
 
     def loss(self, model: PreTrainedModel) -> float:
         """Loss on the corpus' held-out part, as growing measures it."""
-        return validation_loss(model, self.corpus.validation, 4, self.compute.precision)
+        return validation_loss(model, self.corpus.validation, 4)
 
     def calibration(self, seed: int) -> Calibration:
         """The first training tokens, one block a micro-batch."""

@@ -95,8 +95,7 @@ def statistics_of(source: Source, blocks: Tokens) -> tuple[dict[SaliencyName, Sa
 
 def perplexities(model: PreTrainedModel, test: Tokens) -> dict[str, float]:
     """Perplexity on the blocks of the mark, and on all of `test`, which begins with them."""
-    precision = choose_compute().precision
-    first, rest = (validation_loss(model, part, 4, precision) for part in (test[:MARK_BLOCKS], test[MARK_BLOCKS:]))
+    first, rest = (validation_loss(model, part, 4) for part in (test[:MARK_BLOCKS], test[MARK_BLOCKS:]))
     whole = (MARK_BLOCKS * first + (len(test) - MARK_BLOCKS) * rest) / len(test)
     return {"mark_text": round(math.exp(first), 2), "perplexity": round(math.exp(whole), 2)}
 

@@ -165,7 +165,7 @@ class Comparison:
         }
 
     def _block_losses(self, model: PreTrainedModel, blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
-        return block_losses(model, blocks, self.scale.batch, self.compute.precision)
+        return block_losses(model, blocks, self.scale.batch)
 
     def calibration(self) -> Calibration:
         """The first training tokens, one block a micro-batch: a Fisher estimate squares each block's gradient."""

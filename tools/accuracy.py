@@ -1,6 +1,7 @@
 """Mean zero-shot accuracy, where a search is after it: what is to be scored, and the score of a model in memory."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,11 +58,13 @@ def score_live(
     """
     from tools.evaluation.evaluated_model import EvaluatedModel
     from tools.evaluation.loaded_model import LoadedModel
+    from tools.rounding import rounded_weights
     from tools.sources import load_tokenizer
 
     found = EvaluatedModel(name=name, path=source, digest=name, parameters=0, runs_own_code=False)
     loaded = LoadedModel(found, compute, (model, load_tokenizer(source)))
-    return _figures(_scored(loaded, request, seed, ResultCache(folder), report))
+    with rounded_weights(model) if compute.precision == "bfloat16" else nullcontext():
+        return _figures(_scored(loaded, request, seed, ResultCache(folder), report))
 
 
 def score_directory(

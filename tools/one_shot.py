@@ -111,7 +111,7 @@ def prune(request: PruneRequest, report: ReportProgress = lambda progress: None)
     def measure(fidelity: str, parameters: int) -> Measurement:
         report(Progress(phase=f"measuring, {fidelity}", done=0, total=1))
         started = time.monotonic()
-        loss = validation_loss(model, corpus.validation, _MEASURED_AT_ONCE, compute.precision)
+        loss = validation_loss(model, corpus.validation, _MEASURED_AT_ONCE)
         return Measurement.of_loss(
             loss,
             fidelity=fidelity,

@@ -118,7 +118,7 @@ def _survey(
     compute.place(model)
     if begun is None:
         report(Progress(phase="measuring, source", done=0, total=1))
-        loss = validation_loss(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+        loss = validation_loss(model, corpus.validation, recipe.micro_batch_size)
         latency_ms = decode_latency(model).median_ms
     else:
         loss, latency_ms = begun.loss, begun.latency_ms

@@ -89,7 +89,7 @@ def run_trial(request: TrialRequest, report: ReportProgress, stop: Callable[[], 
 
     def losses_now(phase: str) -> list[float]:
         report(Progress(phase=phase, done=0, total=1))
-        found = block_losses(model, corpus.validation, recipe.micro_batch_size, compute.precision)
+        found = block_losses(model, corpus.validation, recipe.micro_batch_size)
         return [float(loss) for loss in found]
 
     def on_step(phase: str, done: int, total: int, step_loss: float) -> None:

@@ -17,10 +17,12 @@ from transformers import AutoModelForCausalLM
 from tests.tools.pretraining_runs import CODE, drops_of, interrupt, log_of, losses_of
 from tools.architecture import Architecture, LayerShape
 from tools.errors import InputError
+from tools.evaluation.perplexity import validation_loss
 from tools.pretrain import pretrain
+from tools.pretraining.corpus import prepare_corpus
 from tools.pruning import pruner
 from tools.settings import WidthSettings
-from tools.sources import resolve_source
+from tools.sources import load_model, resolve_source
 
 
 @pytest.mark.parametrize("family", ["llama-tied", "llama-untied", "llama-biases", "mistral", "qwen2", "qwen3"])
@@ -66,6 +68,18 @@ def test_the_log_has_the_loss_of_each_block_before_and_after(pretraining_request
     )
     differences = [two - one for one, two in zip(before, after, strict=True)]
     assert result.difference_error == pytest.approx(statistics.stdev(differences) / 4)
+
+
+def test_what_was_trained_in_bfloat16_is_measured_in_float32(pretraining_request: Any) -> None:
+    """In bfloat16 the weights would be rounded, and a part of what training gave them lost with that."""
+    request = pretraining_request()
+    request = request.model_copy(update={"recipe": request.recipe.model_copy(update={"precision": "bfloat16"})})
+    result = pretrain(request)
+    assert result.model is not None and result.loss is not None
+    model = load_model(result.model)
+    held_out = prepare_corpus(request.corpus, result.model, request.data, request.cache / "corpora").validation
+    assert result.loss == pytest.approx(validation_loss(model, held_out), abs=1e-6)
+    assert abs(result.loss - validation_loss(model, held_out, precision="bfloat16")) > 1e-5
 
 
 def test_a_design_is_reached_in_a_number_of_drops(pretraining_request: Any, sources: dict[str, Path]) -> None:

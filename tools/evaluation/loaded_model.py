@@ -20,9 +20,21 @@ class LoadedModel:
     _parts: "tuple[PreTrainedModel, PreTrainedTokenizerBase] | None" = None
 
     @property
+    def computed_as(self) -> list[object]:
+        """What figures of the model hang on beside what was asked of it: its files, and how they are computed."""
+        rounding = ["rounded stochastically"] if self.compute.precision == "bfloat16" else []
+        return [self.found.digest, self.compute.precision, self.compute.device, *rounding]
+
+    @property
     def parts(self) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
         """Model and tokenizer. Raises InputError as `load_evaluated` does."""
         if self._parts is None:
-            self._parts = load_evaluated(self.found)
-            self.compute.place(self._parts[0])
+            model, tokenizer = load_evaluated(self.found)
+            if self.compute.precision == "bfloat16":
+                from tools.rounding import round_weights
+
+                # Products in bfloat16 would round them anyway, to nearest, and lose what a short training gave.
+                round_weights(model)
+            self.compute.place(model)
+            self._parts = model, tokenizer
         return self._parts

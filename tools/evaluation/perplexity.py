@@ -36,8 +36,10 @@ def block_losses(
     """Mean cross-entropy in nats per predicted token of each of `blocks` [blocks, block_length].
 
     Every block stands alone: its tokens 2 to n are predicted from those before them in the block. Matrix products run
-    in `precision` (bfloat16 by autocast), log-probabilities in float32, and their sum in float64. The model's training
-    or evaluation mode is as before afterwards. Raises ValueError for blocks that hold no token to predict.
+    in `precision`, log-probabilities in float32, and their sum in float64. Bfloat16 (by autocast) rounds weights to
+    nearest, which takes a short training of a source in bfloat16 back in part (`tools.rounding`): what decides is
+    measured in float32. The model's training or evaluation mode is as before afterwards. Raises ValueError for blocks
+    that hold no token to predict.
     """
     if blocks.shape[0] == 0 or blocks.shape[1] < 2:
         raise ValueError(f"blocks of shape {blocks.shape} hold no token to predict")

@@ -61,8 +61,7 @@ def perplexities(
     results = []
     for convention in conventions:
         version = require_harness() if convention == "lm-eval-word" else ""
-        where = [model.found.digest, model.compute.precision, model.compute.device]
-        key: list[object] = [*where, convention, text.sha256, settings.max_length if version else _KEPT, version]
+        key = [*model.computed_as, convention, text.sha256, settings.max_length if version else _KEPT, version]
         found = cache.find(PerplexityResult, f"perplexity-{convention}", key)
         if found is None:
             found = _measured(model, text, convention, settings, report)

@@ -86,8 +86,15 @@ def zero_shot(
 
 def _key(model: LoadedModel, chosen: ChosenTask, settings: ZeroShotSettings, version: str) -> list[object]:
     data = "hub" if chosen.rows is None else chosen.rows.digest
-    where = [model.found.digest, model.compute.precision, model.compute.device]
-    return [*where, chosen.task.name, chosen.task.prompt, data, version, settings.limit, settings.max_length]
+    return [
+        *model.computed_as,
+        chosen.task.name,
+        chosen.task.prompt,
+        data,
+        version,
+        settings.limit,
+        settings.max_length,
+    ]
 
 
 def _scored(

@@ -18,6 +18,7 @@ from tools.export.compact_config import CODE_FILE, compact_config
 from tools.export.config_file import write_config
 from tools.export.directories import copy_text_files, may_be_replaced, require_apart
 from tools.export.report import ExportReport
+from tools.rounding import in_dtype
 from tools.staging import staged_directory
 
 
@@ -36,7 +37,7 @@ def export_compact(
     that `tools.export.compact.load_compact` reads.
     """
     require_apart(destination, source_path)
-    tensors = {name: tensor.to(dtype) for name, tensor in design_tensors(model, architecture).items()}
+    tensors = {name: in_dtype(name, tensor, dtype) for name, tensor in design_tensors(model, architecture).items()}
     config = compact_config(model.config, architecture, rms_norm_eps(model), dtype)
     with staged_directory(destination, overwrite, may_replace=may_be_replaced) as staged:
         write_config(staged, config)

@@ -15,6 +15,7 @@ from tools.export.gguf_layout import gguf_name
 from tools.export.padding import padded_tensor
 from tools.export.quantisation import PredictedTensor
 from tools.requests import Progress, ReportProgress
+from tools.rounding import in_dtype
 
 _TORCH = {"F16": torch.float16, "F32": torch.float32, "BF16": torch.bfloat16}
 
@@ -78,7 +79,7 @@ def _maker(
 
 
 def _array(name: str, tensor: torch.Tensor, type_name: str) -> "np.ndarray[Any, Any]":
-    converted = tensor.to(device="cpu", dtype=_TORCH.get(type_name, torch.float32)).contiguous()
+    converted = in_dtype(name, tensor.cpu(), _TORCH.get(type_name, torch.float32)).contiguous()
     refusal = f"{name} holds numbers that {type_name.lower()} cannot hold; write the file as f32 or bf16."
     if not bool(torch.isfinite(converted).all()):
         raise InputError(refusal)

@@ -17,6 +17,7 @@ from tools.export.padding import padded_tensor
 from tools.export.report import ExportReport
 from tools.families import tensor_shapes
 from tools.quiet import quiet_transformers
+from tools.rounding import in_dtype
 from tools.staging import staged_directory
 
 __all__ = ["ExportReport", "export_huggingface", "stock_config"]
@@ -93,13 +94,15 @@ def stock_config(base: dict[str, Any], architecture: Architecture, eps: float, d
 
 def _padded(tensors: Tensors, architecture: Architecture, written: Architecture, dtype: torch.dtype) -> Tensors:
     padded: Tensors = {}
-    for name, tensor in tensors.items():
+    for name, weights in tensors.items():
         parts = name.split(".")
+        # Before it is padded: the same numbers then come out as of a compact export.
+        tensor = in_dtype(name, weights, dtype)
         if parts[1] == "layers":
             index = int(parts[2])
             layers = architecture.layers[index], written.layers[index]
             tensor = padded_tensor(name, tensor, *layers, architecture.fixed.head_dim)
-        padded[name] = tensor.to(dtype)
+        padded[name] = tensor
     return padded
 
 

@@ -293,8 +293,7 @@ class _Run:
         """The loss of each held-out block."""
         if phase is not None:
             self._report(Progress(phase=phase, done=0, total=1))
-        recipe, blocks = self._recipe, self._corpus.validation
-        return [*map(float, block_losses(model, blocks, recipe.micro_batch_size, self._compute.precision))]
+        return [*map(float, block_losses(model, self._corpus.validation, self._recipe.micro_batch_size))]
 
     def _write(self, model: PreTrainedModel, growth: Growth, result: PretrainResult) -> None:
         """Model, picture and result; the checkpoint has served where the run is finished."""
