@@ -23,6 +23,9 @@ def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str,
     # One number format is not the other, and the first batch is the same for both.
     assert 0 < apart["largest_of_a_step"] < 0.1 and abs(exact["losses"][0] - rounded["losses"][0]) < 0.01
     assert apart["validation_error"] > 0
+    for run in (exact, rounded):
+        assert abs(run["as_bfloat16"]["stochastic"] - run["loss"]) < 0.01, "as the weights are"
+        assert run["as_bfloat16"]["nearest"] != run["as_bfloat16"]["stochastic"]
     assert holds == (abs(apart["end"]) <= 0.01 and abs(apart["validation"]) <= 0.01)
     draw(figures, tmp_path / "precision.png")
     assert (tmp_path / "precision.png").stat().st_size > 1000
