@@ -25,11 +25,11 @@ class Measurement(BaseModel):
     """Figures of one model at one fidelity.
 
     `loss` is the mean validation cross-entropy in nats per token, `block_losses` those of each validation block, whose
-    mean it is, and `perplexity` its exponential; `latency_ms` is the
-    median time to decode one token at batch size 1 with the key/value cache; `accuracy` is the mean of the zero-shot
-    `accuracies` (shares, by task) with its standard error, None where the search is not after it; `drops` are the cuts
-    on the way to the design; `tokens` counts training tokens, warm-up included; `seconds` is wall-clock time of the
-    whole evaluation.
+    mean it is, and `perplexity` its exponential, all computed in float32; `precision` is that of the training's matrix
+    products. `latency_ms` is the median time to decode one token at batch size 1 with the key/value cache; `accuracy`
+    is the mean of the zero-shot `accuracies` (shares, by task) with its standard error, None where the search is not
+    after it; `drops` are the cuts on the way to the design; `tokens` counts training tokens, warm-up included;
+    `seconds` is wall-clock time of the whole evaluation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
