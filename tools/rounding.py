@@ -1,10 +1,10 @@
 """Weights in bfloat16 that keep what training gave them.
 
-A source from the hub is in bfloat16, so its weights lie exactly on that format's grid, and a short training moves most
-of them by less than half of a step of it. Rounding to nearest takes them all back to where they were: not an error that
-averages out, but the training itself is lost. Stochastic rounding (Gupta et al., "Deep Learning with Limited Numerical
+A source from the hub is in bfloat16, so its weights lie exactly on that format's grid, and a short training moves many
+by less than half of a step of it. Rounding to nearest takes these back to where they were: no error that averages out,
+but a part of the training lost. Stochastic rounding (Gupta et al., "Deep Learning with Limited Numerical
 Precision", arXiv 1502.02551, section 3; for bfloat16 Zamirai et al., "Revisiting BFloat16 Training", arXiv 2010.06192)
-takes each number up or down with the chances that leave it as it is on average; that keeps the training, and what lies
+takes each number up or down with the chances that leave it as it is on average: that keeps the training, and what lies
 on the grid stays there. `python -m benchmarks.precision` has the figures.
 """
 
