@@ -15,7 +15,8 @@ grown design and ten times the learning rate, without which it learns nothing. `
 with its group Taylor importance on FFN channels. Two rows are in no verdict: `dense, trained` is not cut, and says what
 the training text itself does to a figure; `grown, distilled` also learns from the source's predictions (weight 0.5), so
 each of its steps passes through the source too. Figures, computed in float32: loss on the corpus' held-out part, and
-perplexity on the start of WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own, pruning_quality_cuda.json.
+perplexity on the start of WikiText-2's raw test part, in the same blocks. The report of a GPU is a file of its own,
+pruning_quality_cuda.json.
 
 Each row is kept in results/pruning_quality/ (`benchmarks/quality_kept.py`), so an interrupted benchmark goes on, here
 or on another machine. `--kept` takes the rows of a size and budget in one precision only; each says its own. `holds`:
