@@ -223,7 +223,9 @@ def main() -> None:
     draw(rows, dense, RESULTS / f"{report_name(NAME)}.png")
     decided = verdict(rows)
     facts = {**base.facts(), "growing_warmup_share": GROWING_WARMUP_SHARE, "drop_share": DROP_SHARE}
-    facts["precision"] = sorted({row["precision"] for row in [dense, *rows]})
+    # Rows may be of other machines than this one, which the report names as its own.
+    for name, of_row in (("precision", "precision"), ("processors", "processor")):
+        facts[name] = sorted({str(row[of_row]) for row in [dense, *rows]})
     not_measured = [row.label for row in missing]
     shown = [{name: value for name, value in row.items() if name != "block_losses"} for row in (dense, *rows)]
     figures = {"dense": shown[0], "rows": shown[1:], "not_measured": not_measured, "verdict": decided, **facts}

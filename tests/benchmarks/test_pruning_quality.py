@@ -91,7 +91,14 @@ def keep(
     place = one.place(replace(base, compute=Compute("cpu", precision)), folder)
     place.parent.mkdir(parents=True, exist_ok=True)
     figures = {"loss": loss, "wikitext2": wikitext2, "parameters": 1, "seconds": 0.0, "precision": precision}
-    place.write_text(json.dumps({"method": one.method, "share": one.share, "budget": one.tokens, "seed": 0, **figures}))
+    known = {
+        "method": one.method,
+        "share": one.share,
+        "budget": one.tokens,
+        "seed": 0,
+        "processor": f"a {precision} one",
+    }
+    place.write_text(json.dumps({**known, **figures}))
 
 
 def row(method: str, loss: float, wikitext2: float, budget: int = 100, seed: int = 0) -> dict[str, Any]:
@@ -196,6 +203,7 @@ def test_a_report_of_kept_rows_names_the_others(
     document = report_of_kept()
     assert not document["holds"] and [one["method"] for one in document["figures"]["rows"]] == ["grown", "fisher"]
     assert document["figures"]["precision"] == ["bfloat16"]
+    assert document["figures"]["processors"] == ["a bfloat16 one"], "not this machine's"
     assert "flap, 85%, 100 tokens, seed 0" in document["figures"]["not_measured"]
     assert document["figures"]["verdict"][0]["below"]
 
