@@ -90,14 +90,9 @@ def keep(
 ) -> None:
     place = one.place(replace(base, compute=Compute("cpu", precision)), folder)
     place.parent.mkdir(parents=True, exist_ok=True)
-    figures = {"loss": loss, "wikitext2": wikitext2, "parameters": 1, "seconds": 0.0, "precision": precision}
-    known = {
-        "method": one.method,
-        "share": one.share,
-        "budget": one.tokens,
-        "seed": 0,
-        "processor": f"a {precision} one",
-    }
+    known = {"method": one.method, "share": one.share, "budget": one.tokens, "seed": 0}
+    where = {"precision": precision, "processor": f"a {precision} one"}
+    figures = {"loss": loss, "wikitext2": wikitext2, "parameters": 1, "seconds": 0.0, **where}
     place.write_text(json.dumps({**known, **figures}))
 
 
