@@ -9,18 +9,22 @@ and end at the same size; what each drops is its own saliency's choice, so that 
 losses do.
 
 The source lies on the grid of bfloat16, as most do, and a short training changes most weights by less than a step of
-it. Products in bfloat16 do not see that part, so training losses are too high in bfloat16. Held-out text is therefore
-measured in float32; `as_bfloat16` says what the result of each run has there with its weights in bfloat16: rounded to
-nearest and, as exports and evaluations do it, stochastically (`tools/rounding.py`).
+it. Products in bfloat16 with weights rounded to nearest do not see that part, so training rounds them stochastically,
+anew for each step (`tools/pretraining/step_rounding.py`). It matters most where steps are few and small: `small_steps`
+is a second pair of runs, 24 steps of half the tokens of one, a block at a time.
 
-`holds`: the mean losses of the last tenth of the steps differ by no more than 0.01 nats per token, and so do the
-validation losses of the results, and those of each result with stochastically rounded weights from its own.
+Held-out text is measured in float32; `as_bfloat16` says what the result of each run has there with its weights in
+bfloat16: rounded to nearest and, as exports and evaluations do it, stochastically (`tools/rounding.py`).
+
+`holds`, of both pairs: the mean losses of the last tenth of the steps differ by no more than 0.01 nats per token, and
+so do the validation losses of the results, and those of each result with stochastically rounded weights from its own.
 `validation_error` is the standard error of the difference of the results over the held-out blocks. Finished and
 interrupted runs are kept and gone on with; see --fresh.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -34,6 +38,7 @@ from tools.settings import Recipe
 NAME = "precision"
 KEPT = 0.85
 MARK = 0.01
+SMALL_STEPS = 24
 PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 SCALES: Scales = {
     ("cpu", True): Scale(tokens=15_360, batch=4, micro_batch=4, block=256, validation_tokens=4096),
@@ -83,7 +88,24 @@ def as_bfloat16(model: Path, request: PretrainRequest, job: Job) -> dict[str, fl
 
 
 def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
-    """Both runs, their differences, and whether they are within the mark."""
+    """Both pairs of runs, their differences, and whether these are within the mark."""
+    small = with_small_steps(job)
+    with Bars(2 * len(PRECISIONS)) as bars:
+        figures, holds = pair_of(job, kept, bars)
+        small_figures, small_holds = pair_of(small, kept, bars)
+    figures = {**job.facts(), "kept": kept, "seeds": [0], "mark": MARK, **figures}
+    figures["small_steps"] = {**small.facts(), **small_figures}
+    return figures, holds and small_holds
+
+
+def with_small_steps(job: Job) -> Job:
+    """`job` with 24 optimiser steps of half its size, in which each backward pass is of one block."""
+    scale = replace(job.scale, batch=max(1, job.scale.batch // 2), micro_batch=1)
+    return replace(job, scale=replace(scale, tokens=SMALL_STEPS * scale.step_tokens))
+
+
+def pair_of(job: Job, kept: float, bars: Bars) -> tuple[dict[str, Any], bool]:
+    """A run in each precision, their differences, and whether these are within the mark."""
     from tools.sources import resolve_source
 
     size = resolve_source(job.source, cache=job.cache / "sources").architecture.parameters
@@ -96,23 +118,22 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
     }
     runs: dict[str, dict[str, Any]] = {}
     blocks: list[Sequence[float]] = []
-    with Bars(len(PRECISIONS)) as bars:
-        for precision in PRECISIONS:
-            recipe = default.model_copy(update={**sizes, "precision": precision})
-            request = planned(job, target_parameters=round(kept * size), recipe=recipe)
-            grown = grow(request, bars, precision, keep_model=True)
-            losses = losses_of(grown.folder / LOG_FILE)
-            result = grown.result
-            blocks.append(grown.block_losses or ())
-            runs[precision] = {
-                "losses": [round(loss, 5) for loss in losses],
-                "end": round(end_of(losses), 5),
-                "loss": None if result.loss is None else round(result.loss, 5),
-                "parameters": result.parameters,
-                "design": result.architecture.describe(),
-                "as_bfloat16": None if result.model is None else as_bfloat16(result.model, request, job),
-                "seconds": round(result.seconds, 1),
-            }
+    for precision in PRECISIONS:
+        recipe = default.model_copy(update={**sizes, "precision": precision})
+        request = planned(job, target_parameters=round(kept * size), recipe=recipe)
+        grown = grow(request, bars, f"{precision}, {steps} steps of {job.scale.step_tokens} tokens", keep_model=True)
+        losses = losses_of(grown.folder / LOG_FILE)
+        result = grown.result
+        blocks.append(grown.block_losses or ())
+        runs[precision] = {
+            "losses": [round(loss, 5) for loss in losses],
+            "end": round(end_of(losses), 5),
+            "loss": None if result.loss is None else round(result.loss, 5),
+            "parameters": result.parameters,
+            "design": result.architecture.describe(),
+            "as_bfloat16": None if result.model is None else as_bfloat16(result.model, request, job),
+            "seconds": round(result.seconds, 1),
+        }
     exact, rounded = (runs[precision] for precision in PRECISIONS)
     steps_apart = [abs(one - other) for one, other in zip(exact["losses"], rounded["losses"], strict=True)]
     finite = exact["loss"] is not None and rounded["loss"] is not None
@@ -124,27 +145,36 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
         "validation": round(rounded["loss"] - exact["loss"], 5) if finite else None,
         "validation_error": None if paired is None or paired.error is None else round(paired.error, 5),
     }
-    figures = {**job.facts(), "tokens": job.scale.tokens, "kept": kept, "seeds": [0], "mark": MARK}
-    figures |= {"runs": runs, "bfloat16_less_float32": differences}
+    figures = {"tokens": job.scale.tokens, "runs": runs, "bfloat16_less_float32": differences}
     kept_apart = [run["loss"] - run["as_bfloat16"]["stochastic"] for run in runs.values()] if finite else []
     return figures, finite and max(map(abs, [differences["end"], differences["validation"], *kept_apart])) <= MARK
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
-    """Both curves, and their difference beside them."""
-    figure, (curves, difference) = new_figure(11, 4, 2)
-    runs = figures["runs"]
-    for precision, style in zip(PRECISIONS, ("-", "--"), strict=True):
-        curves.plot(runs[precision]["losses"], style, linewidth=1, label=precision)
-    curves.set_xlabel("optimiser steps")
-    curves.set_ylabel("training loss, nats per token")
-    curves.legend(fontsize="small")
-    exact, rounded = (runs[precision]["losses"] for precision in PRECISIONS)
-    difference.plot([other - one for one, other in zip(exact, rounded, strict=True)], linewidth=1, color="#111827")
+    """Both curves of each pair, and their differences beside them."""
+    pairs = (figures, figures["small_steps"])
+    figure, axes = new_figure(14, 4, 3)
+    for curves, pair in zip(axes[:2], pairs, strict=True):
+        for precision, style in zip(PRECISIONS, ("-", "--"), strict=True):
+            curves.plot(pair["runs"][precision]["losses"], style, linewidth=1, label=precision)
+        curves.set_title(_step_of(pair), fontsize="small")
+        curves.set_xlabel("optimiser steps")
+        curves.set_ylabel("training loss, nats per token")
+        curves.legend(fontsize="small")
+    difference = axes[2]
+    for pair, colour in zip(pairs, ("#111827", "#2563eb"), strict=True):
+        exact, rounded = (pair["runs"][precision]["losses"] for precision in PRECISIONS)
+        apart = [other - one for one, other in zip(exact, rounded, strict=True)]
+        difference.plot(apart, linewidth=1, color=colour, label=_step_of(pair))
     difference.axhspan(-MARK, MARK, color="#059669", alpha=0.15)
     difference.set_xlabel("optimiser steps")
     difference.set_ylabel("bfloat16 less float32 (green: the mark)")
-    save_figure(figure, [curves, difference], path)
+    difference.legend(fontsize="small")
+    save_figure(figure, axes, path)
+
+
+def _step_of(pair: dict[str, Any]) -> str:
+    return f"steps of {pair['batch_size'] * pair['block_length']:,} tokens"
 
 
 def main() -> None:

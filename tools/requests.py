@@ -15,7 +15,7 @@ from tools.settings import DataSettings, Recipe
 
 CHECKPOINT_SECONDS = 300.0
 """So often what trains for long is written down, unless a search says otherwise."""
-NUMERICS_VERSION = 5
+NUMERICS_VERSION = 6
 """Raised when the same request would give another result, so that cached results are not taken for new ones."""
 
 

@@ -5,7 +5,7 @@ In bytes, with P parameters of the source, on one device:
 - weights, gradients and AdamW's two moments, all float32: 16 P; a teacher for distillation: 4 P more
 - input moments (Hessians) of each layer, float32: 4 (ffn^2 + query_width^2 + 2 hidden^2)
 - what a trial reads of the survey's state, beside AdamW's moments: the weights once more, 4 P, and its input moments
-- bfloat16 copies of the weights while autocast has them: 2 P
+- what products in bfloat16 read of the weights: rounded, in float32, and autocast's copies in bfloat16: 6 P
 - activations of one micro-batch, for each token and layer: 4 (8 hidden + 2 query_width + 2 key_value_width + 4 ffn),
   in bfloat16 half of the matrices' part; with activation checkpointing 4 hidden, and one layer as above
 - logits of one micro-batch, float32, three times (values, log-probabilities, gradient): 12 vocabulary for each token
@@ -65,7 +65,7 @@ def training_memory(
         teacher=4 * size if recipe.distillation > 0 else 0.0,
         input_moments=moments,
         survey_state=4 * size + moments,
-        lower_precision=2 * size if half else 0.0,
+        lower_precision=6 * size if half else 0.0,
         activations=tokens * sum(layers),
         logits=12 * tokens * source.fixed.vocab_size,
         program=_PROGRAM_MB,

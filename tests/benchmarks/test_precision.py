@@ -19,6 +19,9 @@ def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str,
     figures, holds = measure(job, kept=0.8)
     exact, rounded = figures["runs"]["float32"], figures["runs"]["bfloat16"]
     assert len(exact["losses"]) == len(rounded["losses"]) == job.scale.tokens // job.scale.step_tokens
+    small = figures["small_steps"]
+    assert small["tokens"] == 24 * 32 and small["micro_batch_size"] == small["batch_size"] == 1
+    assert all(len(run["losses"]) == 24 for run in small["runs"].values())
     apart = figures["bfloat16_less_float32"]
     # One number format is not the other, and the first batch is the same for both.
     assert 0 < apart["largest_of_a_step"] < 0.1 and abs(exact["losses"][0] - rounded["losses"][0]) < 0.01
@@ -26,6 +29,7 @@ def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str,
     for run in (exact, rounded):
         assert abs(run["as_bfloat16"]["stochastic"] - run["loss"]) < 0.01, "as the weights are"
         assert run["as_bfloat16"]["nearest"] != run["as_bfloat16"]["stochastic"]
-    assert holds == (abs(apart["end"]) <= 0.01 and abs(apart["validation"]) <= 0.01)
+    both = (apart, small["bfloat16_less_float32"])
+    assert holds == all(abs(pair[name]) <= 0.01 for pair in both for name in ("end", "validation"))
     draw(figures, tmp_path / "precision.png")
     assert (tmp_path / "precision.png").stat().st_size > 1000

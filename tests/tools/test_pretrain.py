@@ -150,12 +150,13 @@ def test_calibration_lets_dropping_start_at_once(pretraining_request: Any) -> No
 
 
 @pytest.mark.slow
-def test_compiled_blocks_grow_the_same_model(pretraining_request: Any) -> None:
+@pytest.mark.parametrize("recipe", [{}, {"precision": "bfloat16"}])
+def test_compiled_blocks_grow_the_same_model(pretraining_request: Any, recipe: dict[str, Any]) -> None:
     """Blocks run as they are while they are recorded, and compiled afterwards: once for each shape that is left."""
-    plain = pretrain(pretraining_request(output="plain"))
-    compiled = pretrain(pretraining_request(output="compiled", validation_steps=4, recipe={"compile": True}))
+    plain = pretrain(pretraining_request(output="plain", recipe=recipe))
+    compiled = pretrain(pretraining_request(output="compiled", validation_steps=4, recipe={"compile": True, **recipe}))
     assert compiled.architecture == plain.architecture
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-3 if recipe else 1e-4)
     assert 0 < compiled.compilations <= len(set(compiled.architecture.layers))
 
 
@@ -216,7 +217,11 @@ def test_plain_training_needs_no_target(pretraining_request: Any, sources: dict[
 
 @pytest.mark.parametrize(
     "recipe",
-    [pytest.param({}, marks=pytest.mark.slow), {"saliency": "second", "compact_every": 2, "update_steps": 2}],
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"precision": "bfloat16"}, marks=pytest.mark.slow),
+        {"saliency": "second", "compact_every": 2, "update_steps": 2},
+    ],
 )
 def test_two_ranks_grow_the_same_model_as_one(pretraining_request: Any, tmp_path: Path, recipe: dict[str, Any]) -> None:
     """Under torchrun with gloo, through drops and a checkpoint: the same groups, and losses to rounding."""
@@ -235,5 +240,7 @@ def test_two_ranks_grow_the_same_model_as_one(pretraining_request: Any, tmp_path
     result = pretrain(two)
     assert result.architecture == expected.architecture
     assert [drop["removed"] for drop in drops_of(two.output)] == [drop["removed"] for drop in drops_of(one.output)]
-    assert losses_of(two.output) == pytest.approx(losses_of(one.output), rel=1e-4)
-    assert result.loss == pytest.approx(expected.loss, rel=1e-4)
+    # A float32 sum in another order may round a product in bfloat16 the other way.
+    bound = 1e-3 if recipe.get("precision") == "bfloat16" else 1e-4
+    assert losses_of(two.output) == pytest.approx(losses_of(one.output), rel=bound)
+    assert result.loss == pytest.approx(expected.loss, rel=bound)

@@ -41,6 +41,7 @@ def test_a_finished_run_is_not_paid_again(pretraining_request: Any) -> None:
         {"saliency_decay": 0.9, "moment_decay": 0.8, "moment_tokens": 4, "refresh_removals": 8},
         {"learning_rate_schedule": "wsd", "activation_checkpointing": True},
         {"distillation": 0.5},
+        {"precision": "bfloat16", "compact_every": 2},
     ],
 )
 def test_going_on_from_a_checkpoint_is_bit_exact(pretraining_request: Any, recipe: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ def test_what_changes_it(sources: dict[str, Path]) -> None:
     again = training_memory(source, Recipe(activation_checkpointing=True), 64, "float32")
     assert again.activations < plain.activations and again.weights == plain.weights
     assert training_memory(source, Recipe(distillation=0.5), 64, "float32").teacher == plain.weights
-    assert training_memory(source, Recipe(), 64, "bfloat16").activations < plain.activations
+    half = training_memory(source, Recipe(), 64, "bfloat16")
+    assert half.activations < plain.activations and half.lower_precision == 1.5 * half.weights
     free, whole = machine_memory_mb()
     assert 0 < free <= whole

@@ -12,6 +12,7 @@ micro-batch is read, and would have to be wrapped anew after each cut.
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +25,7 @@ from tools.pretraining.compute import Compute
 from tools.pretraining.corpus import training_batches
 from tools.pretraining.distillation import distillation_loss
 from tools.pretraining.learning_rate import learning_rate
+from tools.pretraining.step_rounding import StepRounding
 from tools.pretraining.training_log import StepFigures, model_flops_utilisation, peak_flops
 from tools.ranks import rank, sum_over_ranks, world_size
 from tools.recomputation import backward_pass
@@ -84,6 +86,7 @@ class Trainer:
         # Without a weight in the loss the teacher need not be run.
         self._teacher = teacher if recipe.distillation > 0 else None
         self._log, self._peak_flops = log, peak_flops(compute)
+        self._rounding = StepRounding(model, seed) if compute.precision == "bfloat16" else None
         if recipe.activation_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
             # Its hook on the embedding serves adapters on frozen models; here the embedding is trained.
@@ -107,7 +110,7 @@ class Trainer:
         batches = training_batches(self._blocks, self._recipe.batch_size, self._seed, start=self.step)
         for done in range(1, steps + 1):
             started = time.perf_counter()
-            loss, objective, gradient_norm = self._gradients(next(batches), meter)
+            loss, objective, gradient_norm = self._gradients(next(batches), self.step, meter)
             rate = learning_rate(self.step, self._recipe)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -131,7 +134,7 @@ class Trainer:
         self.model.train()
         batches = training_batches(self._blocks, self._recipe.batch_size, self._seed, start=self.step)
         for done in range(1, steps + 1):
-            loss, _, _ = self._gradients(next(batches), meter)
+            loss, _, _ = self._gradients(next(batches), self.step + done - 1, meter)
             self.optimizer.zero_grad(set_to_none=True)
             meter.end_step()
             report(phase, done, steps, loss)
@@ -146,12 +149,15 @@ class Trainer:
         """Tokens of one optimiser step, of all ranks."""
         return self._recipe.batch_size * int(self._blocks.shape[1])
 
-    def _gradients(self, batch: npt.NDArray[np.int32], meter: GradientReader | None) -> tuple[float, float, float]:
-        """Leave the clipped gradient of the mean over the batch in the parameters.
+    def _gradients(
+        self, batch: npt.NDArray[np.int32], number: int, meter: GradientReader | None
+    ) -> tuple[float, float, float]:
+        """Leave the clipped gradient of the mean over batch `number` in the parameters.
 
         Returns the cross-entropy and the objective in nats per token, and the norm of the gradient before clipping.
         """
-        totals = self._accumulate(batch, meter)
+        with nullcontext() if self._rounding is None else self._rounding.at(number):
+            totals = self._accumulate(batch, meter)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         # The losses go along: what is not finite on one rank is so on all, and they stop together.
         sum_over_ranks([*gradients, totals])
