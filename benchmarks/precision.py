@@ -11,35 +11,42 @@ losses do.
 The source lies on the grid of bfloat16, as most do, and a short training changes most weights by less than a step of
 it. Products in bfloat16 with weights rounded to nearest do not see that part, so training rounds them stochastically,
 anew for each step (`tools/pretraining/step_rounding.py`). It matters most where steps are few and small: `small_steps`
-is a second pair of runs, 24 steps of half the tokens of one, a block at a time.
+is a second pair of runs, 24 steps of half the tokens of one, a block at a time; and there, so that it is seen what the
+rounding is worth, is a third run, `nearest`, which leaves the rounding to autocast.
 
 Held-out text is measured in float32; `as_bfloat16` says what the result of each run has there with its weights in
 bfloat16: rounded to nearest and, as exports and evaluations do it, stochastically (`tools/rounding.py`).
 
-`holds`, of both pairs: the mean losses of the last tenth of the steps differ by no more than 0.01 nats per token, and
-so do the validation losses of the results, and those of each result with stochastically rounded weights from its own.
+`holds`, of both pairs: the mean losses of the last steps (a tenth, at least 8, as those of one step differ by chance)
+differ by no more than 0.01 nats per token, and so do the validation losses of the results, and those of each result
+with stochastically rounded weights from its own.
 `validation_error` is the standard error of the difference of the results over the held-out blocks. Finished and
 interrupted runs are kept and gone on with; see --fresh.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
+from unittest.mock import patch
 
 from benchmarks.growing import Bars, Job, Scale, Scales, grow, job_of, new_figure, options, planned, save_figure
 from benchmarks.outcome import RESULTS, finish, report_name
 from tools.evaluation.paired import paired_difference
 from tools.pretrain import LOG_FILE, PretrainRequest
+from tools.pretraining.step_rounding import StepRounding
 from tools.settings import Recipe
 
 NAME = "precision"
 KEPT = 0.85
 MARK = 0.01
 SMALL_STEPS = 24
-PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+LAST_STEPS = 8
+Precision = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 SCALES: Scales = {
     ("cpu", True): Scale(tokens=15_360, batch=4, micro_batch=4, block=256, validation_tokens=4096),
     ("cpu", False): Scale(tokens=65_536, batch=4, micro_batch=4, block=256, validation_tokens=16_384),
@@ -56,8 +63,8 @@ def losses_of(log: Path) -> list[float]:
 
 
 def end_of(losses: Sequence[float]) -> float:
-    """The mean over the last tenth of the steps."""
-    return fmean(losses[-max(1, len(losses) // 10) :])
+    """The mean over the last tenth of the steps, and over 8 of them at least."""
+    return fmean(losses[-max(LAST_STEPS, len(losses) // 10) :])
 
 
 def as_bfloat16(model: Path, request: PretrainRequest, job: Job) -> dict[str, float]:
@@ -88,14 +95,24 @@ def as_bfloat16(model: Path, request: PretrainRequest, job: Job) -> dict[str, fl
 
 
 def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
-    """Both pairs of runs, their differences, and whether these are within the mark."""
+    """All runs, their differences, and whether those of the two pairs are within the mark."""
     small = with_small_steps(job)
-    with Bars(2 * len(PRECISIONS)) as bars:
-        figures, holds = pair_of(job, kept, bars)
-        small_figures, small_holds = pair_of(small, kept, bars)
-    figures = {**job.facts(), "kept": kept, "seeds": [0], "mark": MARK, **figures}
-    figures["small_steps"] = {**small.facts(), **small_figures}
-    return figures, holds and small_holds
+    with Bars(2 * len(PRECISIONS) + 1) as bars:
+        pair, small_pair = ({name: run_of(each, kept, bars, name) for name in PRECISIONS} for each in (job, small))
+        with patch.object(StepRounding, "at", lambda self, step: nullcontext()):
+            nearest = run_of(small, kept, bars, "bfloat16", "nearest")
+    apart, small_apart = (difference(*runs.values()) for runs in (pair, small_pair))
+    figures = {**job.facts(), "tokens": job.scale.tokens, "kept": kept, "seeds": [0], "mark": MARK}
+    figures |= {"runs": shown(pair), "bfloat16_less_float32": apart}
+    figures["small_steps"] = {
+        **small.facts(),
+        "tokens": small.scale.tokens,
+        "runs": shown({**small_pair, "nearest": nearest}),
+        "bfloat16_less_float32": small_apart,
+        "nearest_less_float32": difference(small_pair["float32"], nearest),
+    }
+    holds = follows(apart, pair.values()) and follows(small_apart, small_pair.values())
+    return figures, holds
 
 
 def with_small_steps(job: Job) -> Job:
@@ -104,72 +121,86 @@ def with_small_steps(job: Job) -> Job:
     return replace(job, scale=replace(scale, tokens=SMALL_STEPS * scale.step_tokens))
 
 
-def pair_of(job: Job, kept: float, bars: Bars) -> tuple[dict[str, Any], bool]:
-    """A run in each precision, their differences, and whether these are within the mark."""
+def run_of(job: Job, kept: float, bars: Bars, precision: Precision, rounding: str = "") -> dict[str, Any]:
+    """The figures of one run, with the loss of each held-out block; `rounding` names one that is not the default."""
     from tools.sources import resolve_source
 
     size = resolve_source(job.source, cache=job.cache / "sources").architecture.parameters
     default: Recipe = PretrainRequest.model_fields["recipe"].default
     steps = job.scale.tokens // job.scale.step_tokens
-    sizes = {
+    changes = {
         "batch_size": job.scale.batch,
         "micro_batch_size": job.scale.micro_batch,
         "warmup_steps": max(1, steps // 5),
+        "precision": precision,
     }
-    runs: dict[str, dict[str, Any]] = {}
-    blocks: list[Sequence[float]] = []
-    for precision in PRECISIONS:
-        recipe = default.model_copy(update={**sizes, "precision": precision})
-        request = planned(job, target_parameters=round(kept * size), recipe=recipe)
-        grown = grow(request, bars, f"{precision}, {steps} steps of {job.scale.step_tokens} tokens", keep_model=True)
-        losses = losses_of(grown.folder / LOG_FILE)
-        result = grown.result
-        blocks.append(grown.block_losses or ())
-        runs[precision] = {
-            "losses": [round(loss, 5) for loss in losses],
-            "end": round(end_of(losses), 5),
-            "loss": None if result.loss is None else round(result.loss, 5),
-            "parameters": result.parameters,
-            "design": result.architecture.describe(),
-            "as_bfloat16": None if result.model is None else as_bfloat16(result.model, request, job),
-            "seconds": round(result.seconds, 1),
-        }
-    exact, rounded = (runs[precision] for precision in PRECISIONS)
+    request = planned(job, target_parameters=round(kept * size), recipe=default.model_copy(update=changes))
+    if rounding:
+        request = request.model_copy(update={"output": request.output.with_name(f"{request.output.name}_{rounding}")})
+    label = f"{precision}{f', {rounding}' if rounding else ''}: {steps} steps of {job.scale.step_tokens} tokens"
+    grown = grow(request, bars, label, keep_model=True)
+    losses, result = losses_of(grown.folder / LOG_FILE), grown.result
+    return {
+        "losses": [round(loss, 5) for loss in losses],
+        "end": round(end_of(losses), 5),
+        "loss": None if result.loss is None else round(result.loss, 5),
+        "parameters": result.parameters,
+        "design": result.architecture.describe(),
+        "as_bfloat16": None if result.model is None else as_bfloat16(result.model, request, job),
+        "seconds": round(result.seconds, 1),
+        "block_losses": grown.block_losses or (),
+    }
+
+
+def difference(exact: dict[str, Any], rounded: dict[str, Any]) -> dict[str, float | None]:
+    """How far `rounded` is from `exact`, nats per token."""
     steps_apart = [abs(one - other) for one, other in zip(exact["losses"], rounded["losses"], strict=True)]
     finite = exact["loss"] is not None and rounded["loss"] is not None
-    paired = paired_difference(blocks[1], blocks[0])
-    differences = {
+    paired = paired_difference(rounded["block_losses"], exact["block_losses"])
+    return {
         "largest_of_a_step": round(max(steps_apart), 5),
         "mean_of_steps": round(fmean(steps_apart), 5),
         "end": round(rounded["end"] - exact["end"], 5),
         "validation": round(rounded["loss"] - exact["loss"], 5) if finite else None,
         "validation_error": None if paired is None or paired.error is None else round(paired.error, 5),
     }
-    figures = {"tokens": job.scale.tokens, "runs": runs, "bfloat16_less_float32": differences}
-    kept_apart = [run["loss"] - run["as_bfloat16"]["stochastic"] for run in runs.values()] if finite else []
-    return figures, finite and max(map(abs, [differences["end"], differences["validation"], *kept_apart])) <= MARK
+
+
+def follows(apart: dict[str, float | None], runs: Iterable[dict[str, Any]]) -> bool:
+    """Whether the runs are within the mark of each other, and each with stochastically rounded weights of itself."""
+    if apart["end"] is None or apart["validation"] is None:
+        return False
+    kept_apart = [run["loss"] - run["as_bfloat16"]["stochastic"] for run in runs]
+    return max(map(abs, [apart["end"], apart["validation"], *kept_apart])) <= MARK
+
+
+def shown(runs: dict[Any, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a report says of each run."""
+    return {name: {key: value for key, value in run.items() if key != "block_losses"} for name, run in runs.items()}
 
 
 def draw(figures: dict[str, Any], path: Path) -> None:
     """Both curves of each pair, and their differences beside them."""
     pairs = (figures, figures["small_steps"])
     figure, axes = new_figure(14, 4, 3)
-    for curves, pair in zip(axes[:2], pairs, strict=True):
-        for precision, style in zip(PRECISIONS, ("-", "--"), strict=True):
-            curves.plot(pair["runs"][precision]["losses"], style, linewidth=1, label=precision)
+    apart = axes[2]
+    for curves, pair, colours in zip(axes[:2], pairs, (("#111827",), ("#2563eb", "#dc2626")), strict=True):
+        exact = pair["runs"]["float32"]["losses"]
+        curves.plot(exact, linewidth=1, label="float32")
+        others = {name: run["losses"] for name, run in pair["runs"].items() if name != "float32"}
+        for (name, losses), colour in zip(others.items(), colours, strict=True):
+            label = "bfloat16, weights rounded to nearest" if name == "nearest" else name
+            curves.plot(losses, "--", linewidth=1, label=label)
+            differences = [other - one for one, other in zip(exact, losses, strict=True)]
+            apart.plot(differences, linewidth=1, color=colour, label=f"{label}, {_step_of(pair)}")
         curves.set_title(_step_of(pair), fontsize="small")
         curves.set_xlabel("optimiser steps")
         curves.set_ylabel("training loss, nats per token")
         curves.legend(fontsize="small")
-    difference = axes[2]
-    for pair, colour in zip(pairs, ("#111827", "#2563eb"), strict=True):
-        exact, rounded = (pair["runs"][precision]["losses"] for precision in PRECISIONS)
-        apart = [other - one for one, other in zip(exact, rounded, strict=True)]
-        difference.plot(apart, linewidth=1, color=colour, label=_step_of(pair))
-    difference.axhspan(-MARK, MARK, color="#059669", alpha=0.15)
-    difference.set_xlabel("optimiser steps")
-    difference.set_ylabel("bfloat16 less float32 (green: the mark)")
-    difference.legend(fontsize="small")
+    apart.axhspan(-MARK, MARK, color="#059669", alpha=0.15)
+    apart.set_xlabel("optimiser steps")
+    apart.set_ylabel("less float32 (green: the mark)")
+    apart.legend(fontsize="x-small")
     save_figure(figure, axes, path)
 
 

@@ -9,9 +9,9 @@ from benchmarks.growing import Job, Scale
 from benchmarks.precision import draw, end_of, measure
 
 
-def test_the_end_is_the_last_tenth() -> None:
-    assert end_of([9.0] * 18 + [1.0, 2.0]) == pytest.approx(1.5)
-    assert end_of([9.0, 4.0]) == 4.0
+def test_the_end_is_the_last_tenth_or_eight_steps() -> None:
+    assert end_of([9.0] * 90 + [1.0] * 5 + [2.0] * 5) == pytest.approx(1.5)
+    assert end_of([9.0] * 12 + [4.0] * 8) == 4.0
 
 
 def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str, Scale], Job], tmp_path: Path) -> None:
@@ -20,6 +20,8 @@ def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str,
     exact, rounded = figures["runs"]["float32"], figures["runs"]["bfloat16"]
     assert len(exact["losses"]) == len(rounded["losses"]) == job.scale.tokens // job.scale.step_tokens
     small = figures["small_steps"]
+    nearest, stochastic = (small["runs"][name]["losses"] for name in ("nearest", "bfloat16"))
+    assert nearest != stochastic and small["nearest_less_float32"] != small["bfloat16_less_float32"]
     assert small["tokens"] == 24 * 32 and small["micro_batch_size"] == small["batch_size"] == 1
     assert all(len(run["losses"]) == 24 for run in small["runs"].values())
     apart = figures["bfloat16_less_float32"]
