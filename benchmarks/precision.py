@@ -11,8 +11,9 @@ losses do.
 The source lies on the grid of bfloat16, as most do, and a short training changes most weights by less than a step of
 it. Products in bfloat16 with weights rounded to nearest do not see that part, so training rounds them stochastically,
 anew for each step (`tools/pretraining/step_rounding.py`). It matters most where steps are few and small: `small_steps`
-is a second pair of runs, 24 steps of half the tokens of one, a block at a time; and there, so that it is seen what the
-rounding is worth, is a third run, `nearest`, which leaves the rounding to autocast.
+is a second pair of runs, as the quick preset of a search trains: 24 steps of half the tokens of one, a block at a time,
+the first 12 as warm-up, on CPython's documentation. There, so that it is seen what the rounding is worth, is a third
+run, `nearest`, which leaves the rounding to autocast.
 
 Held-out text is measured in float32; `as_bfloat16` says what the result of each run has there with its weights in
 bfloat16: rounded to nearest and, as exports and evaluations do it, stochastically (`tools/rounding.py`).
@@ -44,6 +45,7 @@ NAME = "precision"
 KEPT = 0.85
 MARK = 0.01
 SMALL_STEPS = 24
+SMALL_CORPUS = "python-docs"
 LAST_STEPS = 8
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -94,13 +96,17 @@ def as_bfloat16(model: Path, request: PretrainRequest, job: Job) -> dict[str, fl
     return found
 
 
-def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
+def measure(job: Job, kept: float = KEPT, small_corpus: str = SMALL_CORPUS) -> tuple[dict[str, Any], bool]:
     """All runs, their differences, and whether those of the two pairs are within the mark."""
-    small = with_small_steps(job)
+    small = with_small_steps(job, small_corpus)
+    steps = job.scale.tokens // job.scale.step_tokens
+    warmups = {job: max(1, steps // 5), small: SMALL_STEPS // 2}
     with Bars(2 * len(PRECISIONS) + 1) as bars:
-        pair, small_pair = ({name: run_of(each, kept, bars, name) for name in PRECISIONS} for each in (job, small))
+        pair, small_pair = (
+            {name: run_of(each, warmup, kept, bars, name) for name in PRECISIONS} for each, warmup in warmups.items()
+        )
         with patch.object(StepRounding, "at", lambda self, step: nullcontext()):
-            nearest = run_of(small, kept, bars, "bfloat16", "nearest")
+            nearest = run_of(small, warmups[small], kept, bars, "bfloat16", "nearest")
     apart, small_apart = (difference(*runs.values()) for runs in (pair, small_pair))
     figures = {**job.facts(), "tokens": job.scale.tokens, "kept": kept, "seeds": [0], "mark": MARK}
     figures |= {"runs": shown(pair), "bfloat16_less_float32": apart}
@@ -115,13 +121,13 @@ def measure(job: Job, kept: float = KEPT) -> tuple[dict[str, Any], bool]:
     return figures, holds
 
 
-def with_small_steps(job: Job) -> Job:
-    """`job` with 24 optimiser steps of half its size, in which each backward pass is of one block."""
+def with_small_steps(job: Job, corpus: str) -> Job:
+    """`job` on `corpus` with 24 optimiser steps of half its size, in which each backward pass is of one block."""
     scale = replace(job.scale, batch=max(1, job.scale.batch // 2), micro_batch=1)
-    return replace(job, scale=replace(scale, tokens=SMALL_STEPS * scale.step_tokens))
+    return replace(job, corpus=corpus, scale=replace(scale, tokens=SMALL_STEPS * scale.step_tokens))
 
 
-def run_of(job: Job, kept: float, bars: Bars, precision: Precision, rounding: str = "") -> dict[str, Any]:
+def run_of(job: Job, warmup: int, kept: float, bars: Bars, precision: Precision, rounding: str = "") -> dict[str, Any]:
     """The figures of one run, with the loss of each held-out block; `rounding` names one that is not the default."""
     from tools.sources import resolve_source
 
@@ -131,7 +137,7 @@ def run_of(job: Job, kept: float, bars: Bars, precision: Precision, rounding: st
     changes = {
         "batch_size": job.scale.batch,
         "micro_batch_size": job.scale.micro_batch,
-        "warmup_steps": max(1, steps // 5),
+        "warmup_steps": warmup,
         "precision": precision,
     }
     request = planned(job, target_parameters=round(kept * size), recipe=default.model_copy(update=changes))
