@@ -15,7 +15,7 @@ def test_the_end_is_the_last_tenth_or_eight_steps() -> None:
 
 
 def test_both_runs_see_the_same_batches_and_are_compared(job_for: Callable[[str, Scale], Job], tmp_path: Path) -> None:
-    job = job_for("precision", Scale(tokens=1280, batch=2, micro_batch=1, block=32, validation_tokens=256))
+    job = job_for("precision", Scale(tokens=640, batch=2, micro_batch=1, block=32, validation_tokens=256))
     figures, holds = measure(job, kept=0.8, small_corpus=job.corpus)
     exact, rounded = figures["runs"]["float32"], figures["runs"]["bfloat16"]
     assert len(exact["losses"]) == len(rounded["losses"]) == job.scale.tokens // job.scale.step_tokens

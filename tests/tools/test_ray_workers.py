@@ -71,6 +71,8 @@ class TestRayWorkers(WorkerContract):
             "test_a_failure_is_a_result",
             "test_two_that_are_asked_for_at_once",
             "test_what_is_out_of_time_is_written_down",
+            "test_limits_of_time",
+            "test_what_is_cancelled_ends",
         }
     )
 
