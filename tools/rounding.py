@@ -9,7 +9,7 @@ on the grid stays there. `python -m benchmarks.precision` has the figures.
 
 The random number of the weight in row i and column j is `rows[i] ^ columns[j]`, of two lists of uniform 16-bit numbers.
 Any two of these are independent, so errors of two weights are uncorrelated, and those of a product with the weights
-have the variance that they have with a number drawn for each weight, at a hundredth of the time.
+have the variance that they have with a number drawn for each weight: to draw them would take most of the time.
 """
 
 import zlib
