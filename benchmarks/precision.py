@@ -38,7 +38,6 @@ from benchmarks.growing import Bars, Job, Scale, Scales, grow, job_of, new_figur
 from benchmarks.outcome import RESULTS, finish, report_name
 from tools.evaluation.paired import paired_difference
 from tools.pretrain import LOG_FILE, PretrainRequest
-from tools.pretraining.step_rounding import StepRounding
 from tools.settings import Recipe
 
 NAME = "precision"
@@ -98,6 +97,8 @@ def as_bfloat16(model: Path, request: PretrainRequest, job: Job) -> dict[str, fl
 
 def measure(job: Job, kept: float = KEPT, small_corpus: str = SMALL_CORPUS) -> tuple[dict[str, Any], bool]:
     """All runs, their differences, and whether those of the two pairs are within the mark."""
+    from tools.pretraining.step_rounding import StepRounding
+
     small = with_small_steps(job, small_corpus)
     steps = job.scale.tokens // job.scale.step_tokens
     warmups = {job: max(1, steps // 5), small: SMALL_STEPS // 2}
