@@ -142,7 +142,7 @@ class _Run:
         if failure is None and growth.design.parameters > self._space.max_parameters:
             self._warnings.append(
                 f"The tokens ended at {growth.design.parameters:,} parameters, above the target of "
-                f"{self._space.max_parameters:,}: give more tokens, or a smaller every."
+                f"{self._space.max_parameters:,}: give more tokens, or leave out every to arrive in time."
             )
         difference = None if after is None else paired_difference(after, before)
         if difference is not None and (warning := warning_of_outlier(difference, len(before))) is not None:
